@@ -1,0 +1,18 @@
+//! What a run leaves behind: one directory, versioned, whole or absent.
+//!
+//! [`Record`] is everything that was measured, with no judgement in it: gates, validity and every report format
+//! are functions of a record and its scenario, so an old run can be judged and rendered again offline.
+//! The stages of a run share the types of this module instead of importing each other.
+
+mod distribution;
+mod ledger;
+mod record;
+mod timeline;
+
+pub use distribution::{Distribution, HIGHEST_US, new_histogram};
+pub use ledger::{LedgerEntry, Outcome};
+pub use record::{
+    AuditCheck, AuditState, Environment, GooseCount, Incident, LoadRecord, LoadSecond,
+    OperationRecord, OperationSecond, PostgresSetting, Record, RunInfo, Stage, Window, WorkerEnd,
+};
+pub use timeline::{Series, SeriesKey, Timeline};

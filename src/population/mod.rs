@@ -1,0 +1,1 @@
+//! The population: synthetic organisations, computed, copied into the databases and verified there.

@@ -1,0 +1,1 @@
+//! A run: the plan, and the session, which alone sequences the stages.

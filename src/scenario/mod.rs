@@ -1,0 +1,13 @@
+//! Scenarios: what people write, checked once, at the edge.
+//!
+//! A raw file becomes a [`Scenario`] or a list of every problem in it, each with its line, what was found and
+//! what is allowed. The rest of the program cannot hold a bad scenario. Pure: text in, types out.
+
+mod live;
+mod model;
+
+pub use live::{LiveTarget, PostgresEndpoint, ProcessGroup};
+pub use model::{
+    Arrivals, Expect, GateRules, HttpTarget, LoadSpec, Method, Operation, PopulationSpec,
+    ReferenceTarget, RequestSpec, Scenario, SignalSource, Signals, Skew, Target,
+};

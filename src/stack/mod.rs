@@ -1,0 +1,1 @@
+//! The stack: Postgres primary, its replicas and the backend, as supervised child processes.
