@@ -238,6 +238,12 @@ impl Generator {
         self.organisations
     }
 
+    /// The days of the history: from the first to before the second.
+    pub fn span(&self) -> (NaiveDate, NaiveDate) {
+        let first = self.months.first().map_or(NaiveDate::MIN, |month| month.first);
+        (first, self.months.last().map_or(first, |month| month.first + Months::new(1)))
+    }
+
     /// Ids of an organisation's properties, without computing anything else of it.
     pub fn properties(&self, org: OrgId) -> impl ExactSizeIterator<Item = Uuid> + '_ {
         let count = self.shape(org).properties.get();
@@ -254,8 +260,7 @@ impl Generator {
     pub fn organisation(&self, org: OrgId) -> Organisation {
         let shape = self.shape(org);
         let rng = &mut self.rng(org, Stream::Names);
-        let history = self.months.first().map_or(NaiveDate::MIN, |month| month.first);
-        let created_at = midnight(history - Days::new(shape.age_days)) + office_hours(rng);
+        let created_at = midnight(self.span().0 - Days::new(shape.age_days)) + office_hours(rng);
         Organisation {
             id: org,
             name: shape.country.company(rng),
