@@ -1,10 +1,8 @@
 //! The population and the audit against a real Postgres, started for the test and removed after it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test says what failed by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says what failed by panicking")]
 
+mod audit;
+mod backend;
 mod cluster;
 mod population;
