@@ -258,3 +258,31 @@ async fn a_foreign_target_is_grey() {
     let checks = audited(Vec::new(), &[]).await;
     assert_eq!(named(&checks, AuditState::Grey).len(), 1);
 }
+
+/// `cargo test --test databases -- --ignored --nocapture how_long`, with `ORGANISATIONS=1000000`. Its events are in the
+/// store alone, so the laws of the projections are red; they take no less time for it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn how_long_an_audit_takes() {
+    let organisations = std::env::var("ORGANISATIONS").map_or(50_000, |n| n.parse().unwrap());
+    let cluster = Cluster::start_replicated(12).await;
+    let seeded = seed_all(&cluster, organisations).await.unwrap();
+    println!("{} rows, {:.1?}", seeded.rows, seeded.stages);
+    let events = "
+        WITH e AS (
+            INSERT INTO events
+            SELECT org_id % 8, row_number() OVER (PARTITION BY org_id % 8), org_id, 1, aggregate_id, version + n, 1, 1,
+                   gen_random_uuid(), now(), '{\"amount_cents\": 100, \"category\": \"rooms\", \"date\": \"2026-03-02\"}'
+            FROM (SELECT * FROM snapshots LIMIT 100000) s, generate_series(1, 3) n RETURNING *)
+        INSERT INTO append_dedup
+        SELECT org_id, command_id, shard, aggregate_type, aggregate_id, version, position, 1 FROM e";
+    let written = cluster.execute("plimsoll_event_store", events).await;
+    for servers in [vec![cluster.endpoint()]] {
+        let started = Instant::now();
+        let checks = audited(servers, &[]).await;
+        println!("{written} events, {} checks in {:.1?}", checks.len(), started.elapsed());
+        for check in checks {
+            println!("{:?} {} {}", check.state, check.check, check.count);
+        }
+    }
+}
