@@ -163,13 +163,22 @@ fn section<T: DeserializeOwned>(
     name: &str,
     problems: &mut Vec<String>,
 ) -> Option<T> {
-    match layers.extract_inner(name) {
+    match layers.focus(name).extract() {
         Ok(value) => Some(value),
         Err(errors) => {
-            problems.extend(errors.into_iter().map(|error| error.to_string()));
+            problems.extend(errors.into_iter().map(|error| explain(name, &error)));
             None
         }
     }
+}
+
+/// `server.listen (file backend.toml): invalid socket address syntax`.
+fn explain(section: &str, error: &figment::Error) -> String {
+    let path: Vec<&str> =
+        std::iter::once(section).chain(error.path.iter().map(String::as_str)).collect();
+    let origin = error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref());
+    let origin = origin.map(|source| format!(" ({source})")).unwrap_or_default();
+    format!("{}{origin}: {}", path.join("."), error.kind)
 }
 
 fn unknown_sections(layers: &Figment) -> Vec<String> {

@@ -55,10 +55,8 @@ mod tests {
     #[test]
     fn an_organisation_never_moves() {
         let shards = [1, 2, 3, 1_000_000].map(|n| Shard::of(OrgId::new(n).unwrap()).number());
-        assert_eq!(shards, SHARDS_OF_1_2_3_1000000, "changing this loses every stored event");
+        assert_eq!(shards, [2, 6, 0, 3], "changing this loses sight of every stored event");
     }
-
-    const SHARDS_OF_1_2_3_1000000: [i16; 4] = [0, 0, 0, 0];
 
     #[test]
     fn neighbours_spread_evenly() {

@@ -54,7 +54,8 @@ impl Month {
         let bad = || MonthError(name.to_owned());
         let text = name.strip_prefix(table).and_then(|rest| rest.strip_prefix('_'));
         let (year, month) = text.and_then(|text| text.split_once('_')).ok_or_else(bad)?;
-        if year.len() != 4 || month.len() != 2 {
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if year.len() != 4 || month.len() != 2 || !digits(year) || !digits(month) {
             return Err(bad());
         }
         let number = |text: &str| text.parse::<u32>().map_err(|_| bad());
