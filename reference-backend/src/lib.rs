@@ -1,1 +1,12 @@
-//! placeholder
+//! A small, complete, provable backend: commands become events, events become partitioned tables and read models,
+//! reads come from replicas that are fresh enough.
+//!
+//! `domain` is pure; `events` is the one writer; `projections` follow it; `db` decides which server answers a read.
+
+pub mod config;
+pub mod db;
+pub mod domain;
+pub mod events;
+pub mod partitioning;
+pub mod projections;
+pub mod telemetry;
