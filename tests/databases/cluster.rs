@@ -5,22 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use chrono::{Months, NaiveDate};
+use chrono::NaiveDate;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User, chown};
 use plimsoll::scenario::PostgresEndpoint;
+use reference_backend::config::Config;
+use reference_backend::db::migrate;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 use tempfile::TempDir;
-
-/// Databases and the folders of their migrations.
-const DATABASES: [(&str, &str); 5] = [
-    ("plimsoll_shared", "shared"),
-    ("plimsoll_hospitality", "hospitality"),
-    ("plimsoll_finance", "finance"),
-    ("plimsoll_event_store", "event_store"),
-    ("plimsoll_read_models", "read_models"),
-];
 
 /// First day of the month in which every test runs.
 pub(crate) fn anchor() -> NaiveDate {
@@ -114,27 +107,15 @@ impl Cluster {
         sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.unwrap()
     }
 
+    /// Settings of the reference backend on this cluster.
+    pub(crate) fn config(&self) -> Config {
+        let host = self.dir.path().display();
+        Config::from_toml(&format!("[database.primary]\nhost = \"{host}\"\nport = 5432\n")).unwrap()
+    }
+
     async fn migrate(&self, history_months: u32) {
         wait_for(&self.endpoint()).await;
-        self.execute("postgres", "CREATE ROLE app_rw; CREATE ROLE app_ro").await;
-        for (database, folder) in DATABASES {
-            self.execute("postgres", &format!("CREATE DATABASE {database}")).await;
-            for file in migrations(folder) {
-                self.execute(database, &std::fs::read_to_string(file).unwrap()).await;
-            }
-        }
-        for table in ["revenues", "expenses"] {
-            let first = anchor() - Months::new(history_months);
-            for month in (0..history_months + 4).map(|n| first + Months::new(n)) {
-                let sql = format!(
-                    "CREATE TABLE {table}_partitioned_{} PARTITION OF {table}_partitioned \
-                     FOR VALUES FROM ('{month}') TO ('{}')",
-                    month.format("%Y_%m"),
-                    month + Months::new(1),
-                );
-                self.execute("plimsoll_finance", &sql).await;
-            }
-        }
+        migrate(&self.config(), history_months, anchor()).await.unwrap();
     }
 }
 
@@ -186,14 +167,6 @@ async fn wait_for(endpoint: &PostgresEndpoint) {
 fn finish(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn migrations(folder: &str) -> Vec<PathBuf> {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("reference-backend/migrations").join(folder);
-    let mut files: Vec<_> = std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).collect();
-    files.sort();
-    files
 }
 
 /// The newest installed Postgres.

@@ -6,3 +6,4 @@ mod audit;
 mod backend;
 mod cluster;
 mod population;
+mod real;
