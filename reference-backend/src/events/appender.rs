@@ -127,9 +127,7 @@ impl Appender {
                 Ok(answers) => return answers,
                 Err(error) => error,
             };
-            if let WriteError::Refused(error) = &error
-                && !error.as_database_error().is_some_and(|error| error.is_unique_violation())
-            {
+            if !error.is_worth_a_retry() {
                 warn!(shard = %self.shard, %error, "append refused");
                 return vec![Err(AppendError::Unavailable(error.to_string())); commands.len()];
             }

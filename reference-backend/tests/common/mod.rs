@@ -3,8 +3,6 @@
 //! The server is stopped by its process id and its directory removed at the end, also when a test panics. It runs without
 //! fsync, which only tests may: nothing here outlives the operating system's cache.
 
-#![expect(dead_code, reason = "each test binary uses a part")]
-
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -27,14 +25,14 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 /// A running PostgreSQL with the backend's databases.
-pub struct Cluster {
+pub(crate) struct Cluster {
     server: Child,
     directory: TempDir,
 }
 
 impl Cluster {
     /// Starts a server and migrates it.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("rb-").tempdir_in("/tmp").unwrap();
         own(directory.path());
         let data = directory.path().join("data");
@@ -63,14 +61,14 @@ impl Cluster {
     }
 
     /// Settings for this cluster; `more` is TOML that overrides defaults.
-    pub fn config(&self, more: &str) -> Config {
+    pub(crate) fn config(&self, more: &str) -> Config {
         let socket = self.directory.path().display();
         let text = format!("[database.primary]\nhost = \"{socket}\"\nport = 5432\n{more}");
         Config::from_toml(&text).unwrap()
     }
 
     /// A connection as superuser.
-    pub async fn admin(&self, database: &str) -> PgConnection {
+    pub(crate) async fn admin(&self, database: &str) -> PgConnection {
         self.try_admin(database).await.unwrap()
     }
 
@@ -80,7 +78,7 @@ impl Cluster {
     }
 
     /// Ends server processes whose application name matches, as a failing network would; how many there were.
-    pub async fn terminate(&self, application: &str) -> i64 {
+    pub(crate) async fn terminate(&self, application: &str) -> i64 {
         let mut admin = self.admin("postgres").await;
         sqlx::query_scalar(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE $1",
@@ -152,14 +150,14 @@ fn binary(program: &str) -> PathBuf {
 }
 
 /// The backend without its HTTP side.
-pub struct Backend {
-    pub db: Databases,
-    pub events: EventStore,
-    pub projections: Projections,
+pub(crate) struct Backend {
+    pub(crate) db: Databases,
+    pub(crate) events: EventStore,
+    pub(crate) projections: Projections,
 }
 
 impl Backend {
-    pub async fn start(config: &Config) -> Self {
+    pub(crate) async fn start(config: &Config) -> Self {
         let db = Databases::connect(&config.database).await.unwrap();
         let events = EventStore::start(&db, &config.event_store).await.unwrap();
         let projections = Projections::start(&db, &events, &config.projections).await.unwrap();
@@ -167,26 +165,26 @@ impl Backend {
     }
 
     /// Ends as the program does at SIGTERM.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.events.stop().await;
         self.projections.stop().await;
         self.db.close().await;
     }
 }
 
-pub fn org(number: i64) -> OrgId {
+pub(crate) fn org(number: i64) -> OrgId {
     OrgId::new(number).unwrap()
 }
 
-pub fn property(number: u128) -> PropertyId {
+pub(crate) fn property(number: u128) -> PropertyId {
     Uuid::from_u128(number).into()
 }
 
-pub fn today() -> NaiveDate {
+pub(crate) fn today() -> NaiveDate {
     Utc::now().date_naive()
 }
 
-pub fn entry(cents: i64, category: &str, date: NaiveDate) -> Entry {
+pub(crate) fn entry(cents: i64, category: &str, date: NaiveDate) -> Entry {
     Entry {
         amount: Amount::from_cents(cents).unwrap(),
         category: Category::new(category).unwrap(),
@@ -195,7 +193,7 @@ pub fn entry(cents: i64, category: &str, date: NaiveDate) -> Entry {
 }
 
 /// A revenue of today, under a new command id.
-pub fn revenue(org_number: i64, property_number: u128, cents: i64) -> Command {
+pub(crate) fn revenue(org_number: i64, property_number: u128, cents: i64) -> Command {
     Command {
         id: CommandId::from(Uuid::now_v7()),
         org: org(org_number),
@@ -206,6 +204,6 @@ pub fn revenue(org_number: i64, property_number: u128, cents: i64) -> Command {
 }
 
 /// The same command, to be taken only at a version.
-pub fn expecting(command: Command, version: i32) -> Command {
+pub(crate) fn expecting(command: Command, version: i32) -> Command {
     Command { expected_version: Some(Version::new(version)), ..command }
 }

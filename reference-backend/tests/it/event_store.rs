@@ -1,11 +1,9 @@
 //! The event store on a real PostgreSQL: nothing acknowledged is lost, nothing is written twice.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use common::{Backend, Cluster, expecting, org, property, revenue};
+use crate::common::{Backend, Cluster, expecting, org, property, revenue};
 use reference_backend::db::{Database, Databases, Freshness};
 use reference_backend::domain::Version;
 use reference_backend::events::{

@@ -1,0 +1,6 @@
+//! Tests on a real PostgreSQL, each with a server of its own. One binary, so that helpers are shared and linked once.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod event_store;
+mod projections;
