@@ -4,7 +4,9 @@
 //! had, so that each event counts exactly once. A projection that fails tries again and shows; it never skips an event.
 
 mod name;
+mod observer;
 mod run;
 
 pub use name::Projection;
+pub use observer::Observer;
 pub use run::{ProjectionError, Projections};

@@ -1,8 +1,9 @@
 //! Starts and stops the projections.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Projection;
+use super::{Observer, Projection};
 use crate::config;
 use crate::db::{Databases, Lsn};
 use crate::events::{ConsistencyToken, EventStore};
@@ -25,6 +26,7 @@ impl Projections {
         _db: &Databases,
         _events: &EventStore,
         _config: &config::Projections,
+        _observer: Arc<dyn Observer>,
     ) -> Result<Self, ProjectionError> {
         Ok(Self {})
     }
