@@ -3,22 +3,25 @@
 //! The server is stopped by its process id and its directory removed at the end, also when a test panics. It runs without
 //! fsync, which only tests may: nothing here outlives the operating system's cache.
 
+use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chrono::{NaiveDate, Utc};
+use futures::future::BoxFuture;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use reference_backend::config::Config;
 use reference_backend::db::{Databases, migrate};
 use reference_backend::domain::{
-    Action, Amount, Category, Command, CommandId, Entry, OrgId, PropertyId, Version,
+    Action, Amount, Category, Command, CommandId, Entry, OrgId, PropertyId, RecordedEvent, Version,
 };
-use reference_backend::events::EventStore;
-use reference_backend::projections::Projections;
+use reference_backend::events::{EventStore, Shard};
+use reference_backend::projections::{Observer, Projection, Projections};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
@@ -154,14 +157,51 @@ pub(crate) struct Backend {
     pub(crate) db: Databases,
     pub(crate) events: EventStore,
     pub(crate) projections: Projections,
+    pub(crate) told: Arc<Told>,
+}
+
+/// An observer that insists on order: what it was told of each projection and shard.
+#[derive(Debug, Default)]
+pub(crate) struct Told(Mutex<HashMap<(Projection, Shard), i64>>);
+
+impl Told {
+    /// Sum of the positions up to which it was told.
+    pub(crate) fn events(&self, projection: Projection) -> i64 {
+        let told = self.0.lock().unwrap();
+        told.iter().filter(|((of, _), _)| *of == projection).map(|(_, position)| position).sum()
+    }
+}
+
+impl Observer for Told {
+    fn begin(&self, projection: Projection, shard: Shard, position: i64) {
+        self.0.lock().unwrap().insert((projection, shard), position);
+    }
+
+    fn committed<'a>(
+        &'a self,
+        projection: Projection,
+        shard: Shard,
+        events: &'a [RecordedEvent],
+    ) -> BoxFuture<'a, ()> {
+        let mut told = self.0.lock().unwrap();
+        for event in events {
+            let position = told.get_mut(&(projection, shard)).unwrap();
+            assert_eq!(event.position, *position + 1, "{projection:?} was told a hole or twice");
+            *position = event.position;
+        }
+        Box::pin(std::future::ready(()))
+    }
 }
 
 impl Backend {
     pub(crate) async fn start(config: &Config) -> Self {
         let db = Databases::connect(&config.database).await.unwrap();
         let events = EventStore::start(&db, &config.event_store).await.unwrap();
-        let projections = Projections::start(&db, &events, &config.projections).await.unwrap();
-        Self { db, events, projections }
+        let told = Arc::new(Told::default());
+        let observer = Arc::clone(&told);
+        let projections =
+            Projections::start(&db, &events, &config.projections, observer).await.unwrap();
+        Self { db, events, projections, told }
     }
 
     /// Ends as the program does at SIGTERM.

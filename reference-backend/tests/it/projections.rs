@@ -172,7 +172,11 @@ async fn killed_connections_of_projections_lose_and_double_nothing() {
         killed += cluster.terminate("finance%").await;
     }
     assert!(killed > 0, "nothing was there to be killed");
+    let told = std::sync::Arc::clone(&backend.told);
     backend.stop().await;
+    for projection in Projection::ALL {
+        assert_eq!(told.events(projection), 480, "{projection:?}: its observer missed events");
+    }
     assert_tables_equal_a_replay(&cluster, 480).await;
 }
 
