@@ -6,3 +6,4 @@
 mod common;
 mod event_store;
 mod projections;
+mod reads;
