@@ -5,10 +5,13 @@
 //! `cache` follows the projections in memory; `gateway` lets requests in and `services` answer them.
 
 mod cache;
+pub mod cli;
 pub mod config;
 pub mod db;
 pub mod domain;
 pub mod events;
+pub mod gateway;
 pub mod partitioning;
 pub mod projections;
+pub mod services;
 pub mod telemetry;
