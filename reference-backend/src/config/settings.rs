@@ -208,6 +208,10 @@ pub struct Cache {
     pub summaries: CacheNamespace,
     /// Cash positions and balances.
     pub cash: CacheNamespace,
+    /// First pages of revenues, and of expenses: one namespace each.
+    pub first_pages: CacheNamespace,
+    /// Events per shard and projection kept to bring loaded values up to date.
+    pub recent_events: usize,
 }
 
 /// One cache.

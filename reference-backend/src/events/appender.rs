@@ -100,7 +100,6 @@ impl Appender {
                 },
             }
         }
-        self.lease_held[self.shard.index()].store(false, Ordering::Relaxed);
         self.writer.close().await;
     }
 
@@ -127,9 +126,7 @@ impl Appender {
                 Ok(answers) => return answers,
                 Err(error) => error,
             };
-            if let WriteError::Refused(error) = &error
-                && !error.as_database_error().is_some_and(|error| error.is_unique_violation())
-            {
+            if !error.is_worth_a_retry() {
                 warn!(shard = %self.shard, %error, "append refused");
                 return vec![Err(AppendError::Unavailable(error.to_string())); commands.len()];
             }
@@ -328,6 +325,13 @@ impl Appender {
             }
         }
         Ok(versions)
+    }
+}
+
+impl Drop for Appender {
+    /// However its task ends, this process is then not ready to take commands.
+    fn drop(&mut self) {
+        self.lease_held[self.shard.index()].store(false, Ordering::Relaxed);
     }
 }
 

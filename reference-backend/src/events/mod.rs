@@ -16,7 +16,7 @@ mod writer;
 
 pub(crate) use feed::{Feed, Positions, Slice, Subscription};
 pub(crate) use read::first_recorded_after;
-pub use read::{Loaded, ReadError, load_account, read_events, read_snapshot};
+pub use read::{Loaded, ReadError, load_account, read_events, snapshot_version};
 pub use shard::Shard;
 pub use store::{AppendError, Appended, EventStore, StartError};
 pub use token::{ConsistencyToken, TokenError};

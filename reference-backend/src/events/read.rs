@@ -84,8 +84,16 @@ pub async fn load_account(
     Ok(loaded)
 }
 
-/// An account's snapshot, empty without one. History up to its version need not be kept as events.
-pub async fn read_snapshot(
+/// Version of an account's snapshot, 0 without one. History up to it need not be kept as events.
+pub async fn snapshot_version(
+    reader: &mut Reader,
+    org: OrgId,
+    property: PropertyId,
+) -> Result<Version, ReadError> {
+    Ok(read_snapshot(reader, org, property).await?.version)
+}
+
+async fn read_snapshot(
     reader: &mut Reader,
     org: OrgId,
     property: PropertyId,

@@ -32,8 +32,14 @@ pub(super) enum WriteError {
 }
 
 impl WriteError {
-    pub(super) fn is_unique_violation(&self) -> bool {
-        matches!(self, Self::Refused(sqlx::Error::Database(error)) if error.is_unique_violation())
+    /// Whether trying again, after a look at what is committed, may work: a lost connection, or a clash of keys.
+    pub(super) fn is_worth_a_retry(&self) -> bool {
+        match self {
+            Self::Lost(_) => true,
+            Self::Refused(error) => {
+                error.as_database_error().is_some_and(|error| error.is_unique_violation())
+            }
+        }
     }
 }
 
@@ -198,7 +204,7 @@ impl Writer {
     }
 
     /// Gives the lease back.
-    pub(super) async fn close(mut self) {
+    pub(super) async fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
             // The server releases the lease when the session ends, however it ends.
             let _ = timeout(self.statement_timeout, connection.close()).await;

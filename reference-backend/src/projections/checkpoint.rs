@@ -53,10 +53,11 @@ pub(super) async fn read(
     Ok(positions)
 }
 
-/// The positions after a batch.
+/// The positions after a batch, which never go back.
 pub(super) fn after(mut positions: Positions, slices: &[Slice]) -> Positions {
     for slice in slices {
-        positions[slice.shard().index()] = slice.last_position();
+        let position = &mut positions[slice.shard().index()];
+        *position = slice.last_position().max(*position);
     }
     positions
 }

@@ -16,9 +16,8 @@ pub(super) async fn write(
     connection: &mut PgConnection,
     events: &[&RecordedEvent],
 ) -> Result<(), sqlx::Error> {
-    let is_revenue = |event: &&&RecordedEvent| matches!(event.event, Event::RevenueRecorded(_));
-    let (revenues, expenses): (Vec<_>, Vec<_>) =
-        events.iter().partition(|event| is_revenue(&event));
+    let is_revenue = |event: &RecordedEvent| matches!(event.event, Event::RevenueRecorded(_));
+    let (revenues, expenses): (Vec<_>, Vec<_>) = events.iter().partition(|event| is_revenue(event));
     insert_entries(connection, INSERT_REVENUES, revenues).await?;
     insert_entries(connection, INSERT_EXPENSES, expenses).await?;
     let added = added_by_property(events);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::progress::Progress;
-use super::{Projection, ProjectionError, checkpoint, finance, summary};
+use super::{Observer, Projection, ProjectionError, checkpoint, finance, summary};
 use crate::config;
 use crate::db::{Databases, Lsn};
 use crate::domain::RecordedEvent;
@@ -25,7 +25,10 @@ pub(super) struct Follower {
     connection: Option<PgConnection>,
     /// As the checkpoint has them.
     positions: Positions,
+    /// Up to where `progress` and `observer` have been told.
+    told: Positions,
     progress: Arc<Progress>,
+    observer: Arc<dyn Observer>,
     config: config::Projections,
     stop: CancellationToken,
     /// Failed tries in a row.
@@ -34,11 +37,17 @@ pub(super) struct Follower {
     seconds: Histogram,
 }
 
+/// Where a checkpoint was found that was not where it had been left.
+enum Moved {
+    Forward,
+    Back,
+}
+
 impl Follower {
     pub(super) fn new(
         db: &Databases,
         subscription: Subscription,
-        progress: Arc<Progress>,
+        (progress, observer): (Arc<Progress>, Arc<dyn Observer>),
         config: &config::Projections,
         stop: CancellationToken,
     ) -> Self {
@@ -50,7 +59,9 @@ impl Follower {
             subscription,
             connection: None,
             positions: progress.positions(),
+            told: progress.positions(),
             progress,
+            observer,
             config: config.clone(),
             stop,
             failures: 0,
@@ -84,29 +95,51 @@ impl Follower {
         self.stop.is_cancelled() && self.failures >= self.config.tries_before_paused
     }
 
-    /// Projects a batch, however many tries it takes.
+    /// Projects a batch, however many tries it takes; then tells those who follow.
     async fn project(&mut self, slices: &[Slice]) {
-        let events: Vec<&RecordedEvent> = slices.iter().flat_map(Slice::events).collect();
-        let to = checkpoint::after(self.positions, slices);
         while !self.gives_up() {
-            let start = Instant::now();
-            let limit = self.config.transaction_timeout_ms.duration();
-            let result = timeout(limit, self.transaction(&events, &to)).await;
-            match result.unwrap_or(Err(ProjectionError::Timeout)) {
+            match self.write(slices).await {
                 Ok(lsn) => {
-                    self.seconds.record(start.elapsed().as_secs_f64());
-                    self.events.increment(events.len() as u64);
-                    self.positions = to;
-                    self.progress.committed(to, lsn);
+                    for slice in slices {
+                        let told =
+                            self.observer.committed(self.projection, slice.shard(), slice.events());
+                        told.await;
+                    }
+                    self.told = checkpoint::after(self.told, slices);
+                    self.progress.committed(self.told, lsn);
                     return self.succeeded();
                 }
                 Err(ProjectionError::Moved) => match self.find_checkpoint().await {
-                    Ok(()) => return,
+                    Ok(Moved::Forward) => {}
+                    Ok(Moved::Back) => return,
                     Err(error) => self.failed(&error).await,
                 },
                 Err(error) => self.failed(&error).await,
             }
         }
+    }
+
+    /// Writes those events of a batch that are after the checkpoint; returns a place in the log at or after their commit.
+    async fn write(&mut self, slices: &[Slice]) -> Result<Lsn, ProjectionError> {
+        let events: Vec<&RecordedEvent> = slices
+            .iter()
+            .flat_map(|slice| {
+                let written = self.positions[slice.shard().index()];
+                slice.events().iter().filter(move |event| event.position > written)
+            })
+            .collect();
+        if events.is_empty() {
+            return Ok(checkpoint::flushed(self.db.write(self.projection.database())).await?);
+        }
+        let to = checkpoint::after(self.positions, slices);
+        let start = Instant::now();
+        let limit = self.config.transaction_timeout_ms.duration();
+        let result = timeout(limit, self.transaction(&events, &to)).await;
+        let lsn = result.unwrap_or(Err(ProjectionError::Timeout))?;
+        self.seconds.record(start.elapsed().as_secs_f64());
+        self.events.increment(events.len() as u64);
+        self.positions = to;
+        Ok(lsn)
     }
 
     /// Rows and checkpoint, both or neither; returns a place in the log at or after its commit.
@@ -132,17 +165,20 @@ impl Follower {
         Ok(lsn)
     }
 
-    /// The checkpoint is elsewhere: goes on from there.
-    async fn find_checkpoint(&mut self) -> Result<(), ProjectionError> {
+    /// Reads the checkpoint again. Moved forward: a commit of unknown outcome did take place, or another process is at work;
+    /// what it covers need not be written, but must be told.
+    async fn find_checkpoint(&mut self) -> Result<Moved, ProjectionError> {
         let pool = self.db.write(self.projection.database());
-        let positions = checkpoint::read(pool, self.projection).await?;
-        let lsn = checkpoint::flushed(pool).await?;
-        let name = self.projection.name();
-        warn!(?positions, "{name} goes on from where its checkpoint is");
-        self.positions = positions;
-        self.subscription.seek(positions);
-        self.progress.committed(positions, lsn);
-        Ok(())
+        let found = checkpoint::read(pool, self.projection).await?;
+        let back = found.iter().zip(&self.positions).any(|(found, before)| found < before);
+        warn!(from = ?self.positions, to = ?found, "checkpoint of {} has moved", self.projection.name());
+        self.positions = found;
+        if back {
+            self.subscription.seek(found);
+            self.told = found;
+            return Ok(Moved::Back);
+        }
+        Ok(Moved::Forward)
     }
 
     fn succeeded(&mut self) {

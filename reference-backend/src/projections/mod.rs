@@ -8,10 +8,12 @@ mod checkpoint;
 mod finance;
 mod follower;
 mod name;
+mod observer;
 mod progress;
 mod run;
 mod summary;
 
 pub use checkpoint::ProjectionError;
 pub use name::Projection;
+pub use observer::Observer;
 pub use run::Projections;

@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::follower::Follower;
 use super::progress::Progress;
-use super::{Projection, ProjectionError, checkpoint};
+use super::{Observer, Projection, ProjectionError, checkpoint};
 use crate::config;
 use crate::db::{Database, Databases, Lsn};
 use crate::events::{ConsistencyToken, EventStore, Feed, Shard, first_recorded_after};
@@ -34,6 +34,7 @@ impl Projections {
         db: &Databases,
         events: &EventStore,
         config: &config::Projections,
+        observer: Arc<dyn Observer>,
     ) -> Result<Self, ProjectionError> {
         let (followers, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut all = Vec::new();
@@ -41,9 +42,11 @@ impl Projections {
             let progress = Arc::new(begin(db, projection).await?);
             note_backlog(db, events.feed(), &progress).await?;
             let subscription = events.subscribe(db, progress.positions());
-            let follower =
-                Follower::new(db, subscription, Arc::clone(&progress), config, stop.clone());
-            followers.spawn(follower.run());
+            for shard in Shard::all() {
+                observer.begin(projection, shard, progress.positions()[shard.index()]);
+            }
+            let told = (Arc::clone(&progress), Arc::clone(&observer));
+            followers.spawn(Follower::new(db, subscription, told, config, stop.clone()).run());
             all.push(progress);
         }
         followers.close();
