@@ -1,23 +1,42 @@
 //! The audit of what the real event store and projections leave.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Days;
+use futures::future::{BoxFuture, ready};
 use plimsoll::archive::{AuditState, LedgerEntry, Outcome};
 use plimsoll::audit::audit;
 use plimsoll::ids::{CommandId, RunId};
 use plimsoll::population::Population;
 use plimsoll::scenario::LiveTarget;
 use reference_backend::db::Databases;
-use reference_backend::domain::{Action, Amount, Category, Command, Entry, OrgId};
-use reference_backend::events::EventStore;
-use reference_backend::projections::Projections;
+use reference_backend::domain::{Action, Amount, Category, Command, Entry, OrgId, RecordedEvent};
+use reference_backend::events::{EventStore, Shard};
+use reference_backend::projections::{Observer, Projection, Projections};
 
 use crate::cluster::{Cluster, anchor};
 use crate::population::{SEED, seed_all, spec};
 
 const ORGANISATIONS: u64 = 200;
 const COMMANDS: u64 = 1000;
+
+/// Does not listen to the projections.
+#[derive(Debug)]
+struct Nobody;
+
+impl Observer for Nobody {
+    fn begin(&self, _: Projection, _: Shard, _: i64) {}
+
+    fn committed<'a>(
+        &'a self,
+        _: Projection,
+        _: Shard,
+        _: &'a [RecordedEvent],
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(ready(()))
+    }
+}
 
 /// The `n`th command of a run: all kinds, some of them dated back into the history.
 fn command(population: &Population, n: u64) -> (LedgerEntry, Command) {
@@ -48,7 +67,8 @@ async fn the_reference_backend_passes_its_audit_while_it_runs() {
     let config = cluster.config();
     let db = Databases::connect(&config.database).await.unwrap();
     let store = EventStore::start(&db, &config.event_store).await.unwrap();
-    let projections = Projections::start(&db, &store, &config.projections).await.unwrap();
+    let projections =
+        Projections::start(&db, &store, &config.projections, Arc::new(Nobody)).await.unwrap();
     let population = Population::new(&spec(ORGANISATIONS), SEED, anchor());
     let (ledger, commands): (Vec<_>, Vec<_>) =
         (0..COMMANDS).map(|n| command(&population, n)).unzip();
