@@ -5,9 +5,13 @@
 
 mod live;
 mod model;
+mod nearest;
+mod placeholder;
 
 pub use live::{LiveTarget, PostgresEndpoint, ProcessGroup};
 pub use model::{
     Arrivals, Expect, GateRules, HttpTarget, LoadSpec, Method, Operation, PopulationSpec,
     ReferenceTarget, RequestSpec, Scenario, SignalSource, Signals, Skew, Target,
 };
+pub use nearest::nearest;
+pub use placeholder::{Piece, Placeholder, Template, TemplateError};
