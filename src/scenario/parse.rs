@@ -15,7 +15,7 @@ use crate::units::Micros;
 
 /// Longest time that a part of a run may take.
 const STAGE_MAX: Micros = Micros::from_secs(24 * 3600);
-/// Most organisations: five times the largest phase's, and ids stay well inside 32 bits.
+/// Most organisations: a thousand times the largest phase, and ids stay inside 32 bits.
 pub(super) const ORGANISATIONS_MAX: u64 = 1_000_000_000;
 
 impl Scenario {
@@ -25,7 +25,8 @@ impl Scenario {
         let (root, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             let at = error.span().map_or(0, |span| span.start);
-            source.report(at, format_args!("not TOML: {}", error.message()));
+            source
+                .report(at, format_args!("{}: not TOML, {}", source.line_at(at), error.message()));
         }
         // What a broken file lacks may only be hidden by the breakage: its syntax alone is reported.
         let read = match errors.is_empty() {
@@ -191,8 +192,8 @@ fn read_gates(table: &mut TableReader<'_>, names: &GateNames<'_>) -> Option<Gate
         table.refuse("each_service judges nothing: no operation has a service");
     }
     let GateRules { all, each_operation, each_service, operation } = &gates;
-    let none = [all, each_operation, each_service].into_iter().chain(operation.values());
-    if none.into_iter().all(Vec::is_empty) {
+    let lists = [all, each_operation, each_service].into_iter().chain(operation.values());
+    if lists.into_iter().all(Vec::is_empty) {
         table.refuse(
             "no rule: a run without one proves nothing; write for example: all = [\"p95 < 500ms\"]",
         );

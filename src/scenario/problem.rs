@@ -97,6 +97,11 @@ impl<'t> Source<'t> {
         if short.len() < written.len() { format!("{short}…") } else { short }
     }
 
+    /// The text of the line of a byte.
+    pub(super) fn line_at(&self, at: usize) -> &'t str {
+        self.text.lines().nth(self.line(at) - 1).unwrap_or_default().trim()
+    }
+
     /// All problems, in the order of the file.
     pub(super) fn into_problems(self) -> Option<Problems> {
         let mut found = self.problems.take();

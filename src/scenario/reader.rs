@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::nearest::nearest;
 use super::problem::Source;
@@ -87,7 +87,7 @@ impl<'a> TableReader<'a> {
     pub(super) fn item(&mut self, key: &'static str) -> Option<Item<'a>> {
         self.known.push(key);
         let (found, value) = self.table.get_key_value(key)?;
-        Some(Item { source: self.source, key: found.get_ref(), value })
+        Some(Item { source: self.source, key: found, value })
     }
 
     /// Records a problem of the table as a whole.
@@ -114,14 +114,14 @@ impl<'a> TableReader<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Item<'a> {
     source: &'a Source<'a>,
-    key: &'a str,
+    key: &'a Spanned<DeString<'a>>,
     value: &'a Spanned<DeValue<'a>>,
 }
 
 impl<'a> Item<'a> {
     /// The key that leads to it.
     pub(super) fn key(&self) -> &'a str {
-        self.key
+        self.key.get_ref()
     }
 
     /// The value itself.
@@ -137,8 +137,8 @@ impl<'a> Item<'a> {
     /// Records that this value will not do; always `None`.
     pub(super) fn refuse<T>(&self, why: impl Display) -> Option<T> {
         let span = self.value.span();
-        let shown = self.source.shown(span.clone());
-        self.source.report(span.start, format_args!("{} = {shown}: {why}", self.key));
+        let (key, value) = (self.source.shown(self.key.span()), self.source.shown(span.clone()));
+        self.source.report(span.start, format_args!("{key} = {value}: {why}"));
         None
     }
 
@@ -221,7 +221,7 @@ impl<'a> Item<'a> {
     ) -> Option<impl Iterator<Item = Item<'a>> + use<'a>> {
         let table = self.expect(self.value().as_table(), expected)?;
         let source = self.source;
-        Some(table.iter().map(move |(key, value)| Item { source, key: key.get_ref(), value }))
+        Some(table.iter().map(move |(key, value)| Item { source, key, value }))
     }
 
     /// A table with known keys. `title` stands for it in messages.
@@ -230,7 +230,7 @@ impl<'a> Item<'a> {
         title: impl Display,
         read: impl FnOnce(&mut TableReader<'a>) -> Option<T>,
     ) -> Option<T> {
-        let table = self.expect(self.value().as_table(), format_args!("a table, {title}"))?;
+        let table = self.expect(self.value().as_table(), "a table")?;
         TableReader::read(self.source, title.to_string(), self.value.span().start, table, read)
     }
 }

@@ -1,0 +1,48 @@
+//! Scenario files from disk: what is said of bad ones, and that good ones survive being written and read again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use plimsoll::scenario::{Scenario, builtin, names};
+
+/// The scenarios of a folder of fixtures, sorted, with the name that messages use.
+fn fixtures(folder: &str) -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/scenarios").join(folder);
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    paths.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+#[test]
+fn every_kind_of_bad_input_is_told_with_its_line_and_a_remedy() {
+    let fixtures = fixtures("bad");
+    assert!(fixtures.len() >= 10, "the fixtures are gone");
+    for (name, text) in fixtures {
+        match Scenario::parse(&format!("{name}.toml"), &text) {
+            Ok(_) => panic!("{name}: a bad scenario was taken for a good one"),
+            Err(problems) => insta::assert_snapshot!(name, problems),
+        }
+    }
+}
+
+#[test]
+fn a_good_scenario_survives_being_written_and_read_again() {
+    let built_in = names().map(|name| builtin(name).unwrap());
+    let built_in = built_in.map(|(file, text)| (file.to_owned(), text.to_owned()));
+    for (name, text) in fixtures("good").into_iter().chain(built_in) {
+        let scenario =
+            Scenario::parse(&name, &text).unwrap_or_else(|problems| panic!("{problems}"));
+        let written = scenario.to_toml();
+        let again = Scenario::parse("written.toml", &written)
+            .unwrap_or_else(|problems| panic!("{problems}\n{written}"));
+        assert_eq!(again, scenario, "{name}, written as:\n{written}");
+    }
+}
+
+#[test]
+fn a_written_scenario_reads_well() {
+    let (name, text) = &fixtures("good")[0];
+    insta::assert_snapshot!(Scenario::parse(name, text).unwrap().to_toml());
+}
