@@ -1,18 +1,23 @@
 //! Scenario files from disk: what is said of bad ones, and that good ones survive being written and read again.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use plimsoll::scenario::{Scenario, builtin, names};
 
 /// The scenarios of a folder of fixtures, sorted, with the name that messages use.
 fn fixtures(folder: &str) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/scenarios").join(folder);
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
-    paths.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+    let entries = fs::read_dir(&root).expect("the folder of fixtures can be read");
+    let mut fixtures: Vec<(String, String)> = entries
+        .map(|entry| {
+            let path = entry.expect("its entries can be read").path();
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            (name, fs::read_to_string(path).expect("a fixture can be read"))
+        })
+        .collect();
+    fixtures.sort();
+    fixtures
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::nearest::nearest;
 use super::problem::{Problems, Source};
 use super::reader::{Item, TableReader, read_all};
 use super::{operation, target};
+use crate::gates::{FigureName, Rule, RuleError, Scope};
 use crate::units::Micros;
 
 /// Longest time that a part of a run may take.
@@ -66,8 +67,7 @@ fn read_scenario(table: &mut TableReader<'_>) -> Option<Scenario> {
         operation::read_list,
     );
     let gates = table.required("gates", r#"gates = { all = ["p95 < 500ms"] }"#, |item| {
-        let names =
-            GateNames { signals: signal_names(target.as_ref()), operations: operations.as_deref() };
+        let names = GateNames { target: target.as_ref(), operations: operations.as_deref() };
         item.table("[gates]", |table| read_gates(table, &names))
     });
     let name = name?;
@@ -155,30 +155,35 @@ fn read_timeout(item: Item<'_>) -> Option<Micros> {
     }
 }
 
-/// Names that gates may speak of.
+/// What gates may speak of.
 struct GateNames<'a> {
-    /// Signals that the target defines itself; `None` when they could not be read.
-    signals: Option<BTreeSet<String>>,
-    /// `None` when the operations could not be read.
+    /// `None` when it could not be read.
+    target: Option<&'a Target>,
+    /// `None` when they could not be read.
     operations: Option<&'a [Operation]>,
 }
 
-fn signal_names(target: Option<&Target>) -> Option<BTreeSet<String>> {
-    match target? {
-        Target::Reference(_) => Some(BTreeSet::new()),
-        Target::Http(http) => Some(http.signals.sources.keys().cloned().collect()),
+impl GateNames<'_> {
+    /// Signals that the target defines itself.
+    fn own_signals(&self) -> BTreeSet<String> {
+        match self.target {
+            Some(Target::Http(http)) => http.signals.sources.keys().cloned().collect(),
+            Some(Target::Reference(_)) | None => BTreeSet::new(),
+        }
     }
 }
 
 fn read_gates(table: &mut TableReader<'_>, names: &GateNames<'_>) -> Option<GateRules> {
-    let mut rules = |key| table.or(key, Vec::new(), |item| read_rules(item, names));
-    let (all, each_operation, each_service) =
-        (rules("all"), rules("each_operation"), rules("each_service"));
+    let mut rules = |key, scope| table.or(key, Vec::new(), |item| read_rules(item, scope, names));
+    let all = rules("all", Scope::Run);
+    let each_operation = rules("each_operation", Scope::Operation);
+    let each_service = rules("each_service", Scope::Service);
     let operation = table.or("operation", BTreeMap::new(), |item| {
         let lists = item.entries("a list of rules for each operation, by its name")?;
         read_all(lists, |item| {
+            let rules = read_rules(item, Scope::Operation, names);
             check_operation_name(item, names)?;
-            Some((item.key().to_owned(), read_rules(item, names)?))
+            Some((item.key().to_owned(), rules?))
         })
     });
     let gates = GateRules {
@@ -215,11 +220,29 @@ fn check_operation_name(item: Item<'_>, names: &GateNames<'_>) -> Option<()> {
     }
 }
 
-fn read_rules(item: Item<'_>, names: &GateNames<'_>) -> Option<Vec<String>> {
+fn read_rules(item: Item<'_>, scope: Scope, names: &GateNames<'_>) -> Option<Vec<String>> {
     let rules = item.list(r#"a list of rules, like ["p95 < 500ms"]"#)?;
-    read_all(rules, |rule| check_rule(rule, names))
+    read_all(rules, |rule| check_rule(rule, scope, names))
 }
 
-fn check_rule(item: Item<'_>, _names: &GateNames<'_>) -> Option<String> {
-    item.text_if("a rule, like \"p95 < 500ms\"", |_| true)
+fn check_rule(item: Item<'_>, scope: Scope, names: &GateNames<'_>) -> Option<String> {
+    let text = item.value().as_str().unwrap_or_default();
+    let signals = names.own_signals();
+    let checked =
+        Rule::parse(text, &signals).and_then(|rule| rule.check_scope(scope).map(|()| rule.figure));
+    match checked {
+        // Another service has the signals that its scenario defines, and no others.
+        Ok(FigureName::Signal(signal)) if matches!(names.target, Some(Target::Http(_))) => {
+            let defined = signals.contains(&signal.base) || signals.contains(&signal.to_string());
+            match defined {
+                true => Some(text.to_owned()),
+                false => item.refuse("target.signals does not define this signal"),
+            }
+        }
+        Ok(_) => Some(text.to_owned()),
+        // It may be a signal of the target, whose own problem is told already.
+        Err(RuleError::UnknownFigure { .. }) if names.target.is_none() => None,
+        Err(error @ RuleError::UnknownFigure { nearest: Some(_), .. }) => item.refuse(error),
+        Err(error) => item.refuse(format_args!("{error}; {}", error.help())),
+    }
 }
