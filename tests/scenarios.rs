@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use plimsoll::scenario::{Scenario, builtin, names};
+use plimsoll::scenario::{Placeholder, Scenario, builtin, names};
 
 /// The scenarios of a folder of fixtures, sorted, with the name that messages use.
 fn fixtures(folder: &str) -> Vec<(String, String)> {
@@ -50,4 +50,25 @@ fn a_good_scenario_survives_being_written_and_read_again() {
 fn a_written_scenario_reads_well() {
     let (name, text) = &fixtures("good")[0];
     insta::assert_snapshot!(Scenario::parse(name, text).unwrap().to_toml());
+}
+
+#[test]
+fn the_reference_shows_a_scenario_that_works_and_names_every_placeholder() {
+    let reference = include_str!("../docs/scenarios.md");
+    let mut examples =
+        reference.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let whole = examples.find(|example| example.starts_with("name")).expect("a complete example");
+    if let Err(problems) = Scenario::parse("docs/scenarios.md", whole) {
+        panic!("{problems}");
+    }
+    let signals = examples.find(|example| example.starts_with("[target]")).expect("of signals");
+    let rest = "name = \"x\"\npopulation.organisations = 1\nload.measure = \"1s\"\n\
+                operation = [{ name = \"x\", rate = \"1/s\", request.path = \"/\" }]\n\
+                gates.all = [\"query_ms < 5ms\", \"queue_ms_max < 1s\", \"cache_hit_ratio > 50%\"]\n";
+    if let Err(problems) = Scenario::parse("docs/scenarios.md", &format!("{rest}{signals}")) {
+        panic!("{problems}");
+    }
+    for placeholder in Placeholder::ALL {
+        assert!(reference.contains(&format!("| `{placeholder}` |")), "{placeholder} is missing");
+    }
 }
