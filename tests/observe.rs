@@ -106,7 +106,7 @@ impl Cluster {
             cluster.root.path().display(),
             Self::PRIMARY
         );
-        cluster.run("pg_basebackup", &["-D", &replica, "-d", &source, "-R", "-c", "fast"]);
+        cluster.run("pg_basebackup", &["-D", &replica, "-d", &source, "-R", "-c", "fast", "-N"]);
         cluster.start_server(Self::REPLICA);
         cluster
     }
@@ -164,7 +164,7 @@ impl Cluster {
     fn start_server(&self, port: u16) {
         let sockets = self.root.path().display();
         let options = format!(
-            "-k {sockets} -p {port} -c listen_addresses= -c shared_preload_libraries=pg_stat_statements"
+            "-k {sockets} -p {port} -c listen_addresses= -c fsync=off -c shared_preload_libraries=pg_stat_statements"
         );
         let log = format!("{}.log", self.data(port));
         self.run("pg_ctl", &["-D", &self.data(port), "-l", &log, "-o", &options, "-w", "start"]);
@@ -284,7 +284,7 @@ async fn postgres_tells_what_arrived_and_a_server_that_dies_is_one_incident() {
     assert_eq!(last(seen, "pg_projected_total", &[("projection", "finance")]), Some(7.0));
     assert_eq!(last(seen, "pg_projected_total", &[("projection", "finance-summary")]), Some(2.0));
     assert_eq!(last(seen, "pg_replication_lag_bytes", &[("replica", "replica-1")]), Some(0.0));
-    assert_eq!(last(seen, "pg_replication_lag_seconds", &[("replica", "replica-1")]), Some(0.0));
+    assert!(last(seen, "pg_replication_lag_seconds", &[("replica", "replica-1")]) >= Some(0.0));
     assert!(last(seen, "pg_xact_commit_total", &[("server", "primary")]) > Some(0.0));
     let partitions =
         seen.select("pg_partition_rows", &[("table", "daily_cash_balances_partitioned")]);
@@ -298,6 +298,9 @@ async fn postgres_tells_what_arrived_and_a_server_that_dies_is_one_incident() {
     let gap = gap(wal("replica-1"));
     assert!(!gap.is_empty(), "it came back after a gap: {:?}", wal("replica-1"));
     assert!(gap.iter().any(|second| wal("primary")[*second].is_some()), "the other went on");
+    // A busy machine may be slow to answer, but no question may be a wrong one.
+    let primary = incidents_of(&observed, "primary");
+    assert!(primary.iter().all(|incident| incident.detail.contains("no answer")), "{primary:?}");
     let told = incidents_of(&observed, "replica-1");
     assert_eq!(told.len(), 1, "{:?}", observed.incidents);
     assert_eq!(told[0].second, Some(gap[0]));

@@ -115,12 +115,24 @@ mod tests {
         let bucket = [("kind", "read"), ("database", "finance"), ("le", "+Inf")];
         assert_eq!(value("backend_db_query_duration_seconds_bucket", &bucket), Some(8412.0));
         assert_eq!(value("backend_info", &[("version", "0.1.0")]), Some(1.0));
-        assert_eq!(samples.len(), 20);
+        assert_eq!(samples.len(), 18);
     }
 
     #[test]
     fn the_corners_of_the_format_are_read() {
-        insta::assert_debug_snapshot!(listed(include_str!("../../fixtures/scrapes/corners.txt")), @"");
+        insta::assert_debug_snapshot!(listed(include_str!("../../fixtures/scrapes/corners.txt")), @r#"
+        [
+            "http_requests_total {\"code\": \"200\", \"method\": \"post\"} 1027",
+            "http_requests_total {\"code\": \"400\", \"method\": \"post\"} 3",
+            "msdos_file_access_time_seconds {\"error\": \"Cannot find file:\\n\\\"FILE.TXT\\\"\", \"path\": \"C:\\\\DIR\\\\FILE.TXT\"} 1458255915",
+            "metric_without_timestamp_and_labels {} 12.47",
+            "spaces {\"a\": \"b , }\", \"c\": \"d\"} -4.5",
+            "empty {} 0",
+            "tabbed {\"a\": \"1\"} 7",
+            "with:colons {} 0.001",
+            "exemplar_bucket {\"le\": \"0.1\"} 8",
+        ]
+        "#);
     }
 
     #[test]

@@ -212,8 +212,8 @@ async fn replication(connection: &mut PgConnection) -> sqlx::Result<Values> {
 async fn events(connection: &mut PgConnection) -> sqlx::Result<Values> {
     // One look into an index for each shard; MAX over the whole table would read it.
     let total: f64 = sqlx::query_scalar(
-        "SELECT coalesce(sum((SELECT max(position) FROM events WHERE shard = s)), 0)::float8
-         FROM generate_series(0::smallint, 7::smallint) AS s",
+        "SELECT coalesce(sum((SELECT max(position) FROM events WHERE shard = s::smallint)), 0)::float8
+         FROM generate_series(0, 7) AS s",
     )
     .fetch_one(connection)
     .await?;

@@ -207,3 +207,60 @@ fn read_host(reading: &mut Reading) -> ProcResult<()> {
 fn seconds(ticks: u64) -> f64 {
     ticks as f64 / procfs::ticks_per_second() as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(parent: u32, own_ticks: u64, reaped_ticks: u64) -> Sighting {
+        Sighting { parent, started: 100, is_zombie: false, own_ticks, reaped_ticks }
+    }
+
+    fn group(name: &str, pid: u32) -> ProcessGroup {
+        ProcessGroup { name: name.to_owned(), pid }
+    }
+
+    fn running(cpu_ticks: u64) -> Watched {
+        Watched::Running { started: 100, cpu_ticks }
+    }
+
+    #[test]
+    fn a_process_belongs_to_its_nearest_ancestor_that_is_a_root() {
+        let parents = [(1, 0), (10, 1), (20, 10), (21, 20), (30, 10), (40, 1)];
+        let sightings = parents.map(|(pid, parent)| (pid, process(parent, 0, 0))).into();
+        let members = members(&sightings, &[group("harness", 10), group("backend", 20)]);
+        assert_eq!(members, BTreeMap::from([(10, vec![10, 30]), (20, vec![20, 21])]));
+    }
+
+    #[test]
+    fn a_circle_of_parents_ends() {
+        let sightings = [(2, process(3, 0, 0)), (3, process(2, 0, 0))].into();
+        assert_eq!(members(&sightings, &[group("x", 9)]), BTreeMap::from([(9, vec![])]));
+    }
+
+    #[test]
+    fn processor_time_includes_children_that_have_ended_and_never_falls() {
+        let sightings: Sightings = [(20, process(1, 5, 7)), (21, process(20, 2, 0))].into();
+        assert_eq!(observe_group(None, 20, &[20, 21], &sightings), running(14));
+        assert_eq!(observe_group(Some(running(99)), 20, &[20, 21], &sightings), running(99));
+    }
+
+    #[test]
+    fn what_this_process_has_reaped_is_not_its_own() {
+        let own = std::process::id();
+        let sightings: Sightings = [(own, process(1, 5, 1_000))].into();
+        assert_eq!(observe_group(None, own, &[own], &sightings), running(5));
+    }
+
+    #[test]
+    fn a_root_that_is_gone_a_zombie_or_another_process_has_ended() {
+        let ended = |root: Option<Sighting>| {
+            let sightings: Sightings = root.map(|root| (20, root)).into_iter().collect();
+            observe_group(Some(running(1)), 20, &[20], &sightings) == Watched::Ended
+        };
+        assert!(!ended(Some(process(1, 1, 0))));
+        assert!(ended(None));
+        assert!(ended(Some(Sighting { is_zombie: true, ..process(1, 1, 0) })));
+        assert!(ended(Some(Sighting { started: 101, ..process(1, 1, 0) })));
+    }
+}
