@@ -609,6 +609,20 @@ mod tests {
         }
 
         #[test]
+        fn a_torn_record_is_judged_and_never_passes(
+            seconds in 0usize..24, clock in 0usize..24, boundaries in 0usize..24, operations in 0usize..=2,
+        ) {
+            let mut record = healthy();
+            record.load.operations.truncate(operations);
+            record.load.operations.iter_mut().for_each(|o| o.seconds.truncate(seconds));
+            record.load.seconds.truncate(clock);
+            record.timeline.series.iter_mut().for_each(|s| s.values.truncate(boundaries));
+            let gates = FIGURES.map(|(figure, good, _)| format!("{figure} {good}"));
+            let gates: Vec<&str> = gates.iter().map(String::as_str).collect();
+            prop_assert_eq!(judge(&record, &scenario(&gates)).verdict, Verdict::Inconclusive);
+        }
+
+        #[test]
         fn judging_is_monotone_in_the_limit(
             values in prop::collection::vec(1u64..1_000_000, 1..400),
             percentile in prop::sample::select(vec!["p50", "p90", "p95", "p99", "mean", "max"]),
