@@ -148,19 +148,20 @@ impl<'a> Evidence<'a> {
                 None => Ruling::unknown(format!("{signal} could not be computed: no data")),
             };
         }
-        let find = |parts: &'_ [(&'a str, RequestFigures)], name: &str| {
-            parts.iter().position(|(known, _)| *known == name)
-        };
         let figures = match part {
             Part::Run => Some(&self.run),
-            Part::Operation(name) => find(&self.operations, name).map(|at| &self.operations[at].1),
-            Part::Service(name) => find(&self.services, name).map(|at| &self.services[at].1),
+            Part::Operation(name) => named(&self.operations, name),
+            Part::Service(name) => named(&self.services, name),
         };
         match figures {
             Some(figures) => Ruling::on_requests(rule, figures),
             None => Ruling::unknown("no samples: nothing was recorded for it".to_owned()),
         }
     }
+}
+
+fn named<'f>(parts: &'f [(&str, RequestFigures)], name: &str) -> Option<&'f RequestFigures> {
+    parts.iter().find(|(known, _)| *known == name).map(|(_, figures)| figures)
 }
 
 /// A rule applied to what was observed, before validity has its say.
