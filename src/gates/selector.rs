@@ -48,7 +48,8 @@ impl Selector {
         Self { name: format!("{}{suffix}", self.name), conditions: self.conditions.clone() }
     }
 
-    fn matches(&self, key: &SeriesKey) -> bool {
+    /// Whether a series is selected.
+    pub fn matches(&self, key: &SeriesKey) -> bool {
         key.name == self.name && self.conditions.iter().all(|condition| condition.holds(key))
     }
 }

@@ -1,6 +1,6 @@
 //! Raw TOML to a checked scenario: what may stand in a file, table by table.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use toml::de::DeTable;
 
@@ -11,7 +11,7 @@ use super::nearest::nearest;
 use super::problem::{Problems, Source};
 use super::reader::{Item, TableReader, read_all};
 use super::{operation, target};
-use crate::gates::{FigureName, Rule, RuleError, Scope};
+use crate::gates::{FigureName, Rule, RuleError, Scope, own_signals};
 use crate::units::Micros;
 
 /// Longest time that a part of a run may take.
@@ -163,16 +163,6 @@ struct GateNames<'a> {
     operations: Option<&'a [Operation]>,
 }
 
-impl GateNames<'_> {
-    /// Signals that the target defines itself.
-    fn own_signals(&self) -> BTreeSet<String> {
-        match self.target {
-            Some(Target::Http(http)) => http.signals.sources.keys().cloned().collect(),
-            Some(Target::Reference(_)) | None => BTreeSet::new(),
-        }
-    }
-}
-
 fn read_gates(table: &mut TableReader<'_>, names: &GateNames<'_>) -> Option<GateRules> {
     let mut rules = |key, scope| table.or(key, Vec::new(), |item| read_rules(item, scope, names));
     let all = rules("all", Scope::Run);
@@ -227,7 +217,7 @@ fn read_rules(item: Item<'_>, scope: Scope, names: &GateNames<'_>) -> Option<Vec
 
 fn check_rule(item: Item<'_>, scope: Scope, names: &GateNames<'_>) -> Option<String> {
     let text = item.value().as_str().unwrap_or_default();
-    let signals = names.own_signals();
+    let signals = names.target.map(own_signals).unwrap_or_default();
     let checked =
         Rule::parse(text, &signals).and_then(|rule| rule.check_scope(scope).map(|()| rule.figure));
     match checked {
