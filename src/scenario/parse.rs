@@ -11,7 +11,7 @@ use super::nearest::nearest;
 use super::problem::{Problems, Source};
 use super::reader::{Item, TableReader, read_all};
 use super::{operation, target};
-use crate::gates::{FigureName, Rule, RuleError, Scope, own_signals};
+use crate::gates::{FigureName, Rule, RuleError, Scope, SignalBook, SignalName, own_signals};
 use crate::units::Micros;
 
 /// Longest time that a part of a run may take.
@@ -221,18 +221,22 @@ fn check_rule(item: Item<'_>, scope: Scope, names: &GateNames<'_>) -> Option<Str
     let checked =
         Rule::parse(text, &signals).and_then(|rule| rule.check_scope(scope).map(|()| rule.figure));
     match checked {
-        // Another service has the signals that its scenario defines, and no others.
-        Ok(FigureName::Signal(signal)) if matches!(names.target, Some(Target::Http(_))) => {
-            let defined = signals.contains(&signal.base) || signals.contains(&signal.to_string());
-            match defined {
-                true => Some(text.to_owned()),
-                false => item.refuse("target.signals does not define this signal"),
-            }
-        }
+        Ok(FigureName::Signal(signal)) if is_misread(&signal, names.target) => item.refuse(
+            "a gauge is gated by a statistic, like queue_ms_p95 or queue_ms_max; a ratio or rate by its name alone",
+        ),
         Ok(_) => Some(text.to_owned()),
         // It may be a signal of the target, whose own problem is told already.
         Err(RuleError::UnknownFigure { .. }) if names.target.is_none() => None,
         Err(error @ RuleError::UnknownFigure { nearest: Some(_), .. }) => item.refuse(error),
         Err(error) => item.refuse(format_args!("{error}; {}", error.help())),
     }
+}
+
+/// Whether a signal that the target defines cannot be read in the way that a gate asks for.
+fn is_misread(signal: &SignalName, target: Option<&Target>) -> bool {
+    target.is_some_and(|target| {
+        let own = own_signals(target);
+        let is_own = own.contains(&signal.base) || own.contains(&signal.to_string());
+        is_own && !SignalBook::of(target).defines(signal)
+    })
 }
