@@ -5,11 +5,13 @@
 //! The stages of a run share the types of this module instead of importing each other.
 
 mod distribution;
+mod hlog;
 mod ledger;
 mod record;
 mod timeline;
 
 pub use distribution::{Distribution, HIGHEST_US, new_histogram};
+pub use hlog::{HlogError, restore_hlog, write_hlog};
 pub use ledger::{LedgerEntry, Outcome};
 pub use record::{
     AuditCheck, AuditState, Environment, GooseCount, Incident, LoadRecord, LoadSecond,
