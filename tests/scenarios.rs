@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use plimsoll::scenario::{Placeholder, Scenario, builtin, names};
+use plimsoll::scenario::{Place, Placeholder, Scenario, builtin, names};
 
 /// The scenarios of a folder of fixtures, sorted, with the name that messages use.
 fn fixtures(folder: &str) -> Vec<(String, String)> {
@@ -70,5 +70,33 @@ fn the_reference_shows_a_scenario_that_works_and_names_every_placeholder() {
     }
     for placeholder in Placeholder::ALL {
         assert!(reference.contains(&format!("| `{placeholder}` |")), "{placeholder} is missing");
+    }
+}
+
+#[test]
+fn no_damage_to_a_file_is_worse_than_a_problem_on_one_of_its_lines() {
+    const JUNK: [&str; 9] =
+        ["7", "-1e400", "nan", "\"\"", "\"é{\"", "[]", "[[1]]", "{ x = 2026-01-01 }", "true"];
+    let (name, text) = &fixtures("good")[0];
+    let lines: Vec<&str> = text.lines().collect();
+    let damaged = (0..lines.len()).flat_map(|at| {
+        let key = lines[at].split_once(" = ").map(|(key, _)| key);
+        let junk = JUNK.into_iter().filter_map(move |junk| Some(format!("{} = {junk}", key?)));
+        let lines = &lines;
+        junk.chain([String::new()]).map(move |line| {
+            let mut damaged = lines.clone();
+            damaged[at] = &line;
+            damaged.join("\n")
+        })
+    });
+    let cut = (0..text.len()).filter_map(|end| text.get(..end)).map(str::to_owned);
+    for file in damaged.chain(cut) {
+        if let Err(problems) = Scenario::parse(name, &file) {
+            for problem in problems.iter() {
+                let Place::Line { line, .. } = problem.place else { panic!("{problem}") };
+                assert!(line <= file.lines().count() + 1, "{problem}");
+                assert!(!problem.message.contains('\n'), "one line each: {problem}");
+            }
+        }
     }
 }
