@@ -4,6 +4,7 @@ mod args;
 mod dispatch;
 mod exit;
 mod find;
+mod output;
 mod progress;
 mod reference_backend;
 mod report;

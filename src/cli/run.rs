@@ -1,7 +1,6 @@
 //! `plimsoll run`: resolves the plan, runs it, prints the summary, and turns the verdict into an exit code.
 
 use std::env;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::args::RunArgs;
 use super::exit::Exit;
 use super::find::{self, FindError};
+use super::output::{complain, print, summarise};
 use super::progress::ConsoleProgress;
-use crate::report::console;
 use crate::run::{self, Finished, Plan, RunError};
 use crate::scenario::{Overrides, Problems, Scenario};
 
@@ -45,11 +44,7 @@ pub(super) fn execute(args: &RunArgs) -> Exit {
         Err(error) => return complain(&error, Exit::Internal),
     };
     match runtime.block_on(watched(&plan)) {
-        Ok(finished) => {
-            let colour = std::io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
-            print(&console(&finished.report, &finished.directory.display().to_string(), colour));
-            finished.report.verdict().into()
-        }
+        Ok(finished) => summarise(&finished),
         Err(error) => complain(&error, exit_of(&error)),
     }
 }
@@ -144,15 +139,4 @@ fn exit_of(error: &RunError) -> Exit {
         RunError::Load(_) | RunError::Save(_) => Exit::Internal,
         _ => Exit::StackFailed,
     }
-}
-
-#[expect(clippy::print_stdout, reason = "results go to stdout")]
-fn print(text: &str) {
-    println!("{}", text.trim_end());
-}
-
-#[expect(clippy::print_stderr, reason = "errors go to stderr")]
-fn complain(error: &dyn std::error::Error, exit: Exit) -> Exit {
-    eprintln!("error: {error}");
-    exit
 }
