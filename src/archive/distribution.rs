@@ -21,8 +21,10 @@ pub struct Distribution {
 impl Distribution {
     /// Keeps what a histogram has recorded.
     pub fn from_histogram(histogram: &Histogram<u64>) -> Self {
-        let counts =
-            histogram.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())).collect();
+        let counts = histogram
+            .iter_recorded()
+            .map(|v| (v.value_iterated_to(), v.count_at_value()))
+            .collect();
         Self { counts }
     }
 
