@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
+use chrono::NaiveDate;
 use uuid::Uuid;
 
+use super::frame::{PROTOCOL, WorkerPlan};
+use super::schedule::Shard;
 use super::template::Directory;
+use super::token::Auth;
 use crate::ids::OrgId;
 use crate::scenario::{
     Arrivals, Expect, GateRules, LoadSpec, Method, Operation, PopulationSpec, ReferenceTarget,
@@ -34,6 +38,19 @@ pub(crate) fn scenario(rates: &[f64], seconds: u64) -> Scenario {
         },
         operations: rates.iter().zip(0..).map(|(rate, n)| operation(*rate, n)).collect(),
         gates: GateRules::default(),
+    }
+}
+
+/// A plan for the whole of a scenario.
+pub(crate) fn plan(scenario: Scenario, base_url: &str) -> WorkerPlan {
+    WorkerPlan {
+        protocol: PROTOCOL,
+        scenario,
+        run: "test-run".parse().unwrap(),
+        base_url: base_url.into(),
+        auth: Auth::None,
+        shard: Shard::WHOLE,
+        today: NaiveDate::from_ymd_opt(2026, 3, 14).unwrap(),
     }
 }
 
