@@ -132,7 +132,7 @@ fn versioned(parent: &str, prefix: &str, leaf: &str) -> Vec<PathBuf> {
             Some((number, entry.path().join(leaf)))
         })
         .collect();
-    found.sort_by(|a, b| b.0.cmp(&a.0));
+    found.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
     found.into_iter().map(|(_, path)| path).collect()
 }
 

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
 
 use super::account::Account;
 use super::binaries::PostgresBinaries;
@@ -166,7 +166,7 @@ impl Server {
     ) -> Result<(), StackError> {
         let mut connection = self.connect().await?;
         sqlx::raw_sql(statement).execute(&mut connection).await.map_err(self.sql_error(act))?;
-        connection.close().await.map_err(self.sql_error(act))
+        Ok(())
     }
 
     /// What the server itself says of its settings.
@@ -197,12 +197,12 @@ impl Server {
     async fn accepts_connections(&self) -> Result<(), StackError> {
         let up = wait_for(self.limits.server_start, TRY_INTERVAL, async || {
             Ok(match self.try_connect().await {
-                Ok(connection) => Seen::Done(connection.close().await),
+                Ok(_) => Seen::Done(()),
                 Err(error) => Seen::NotYet(error.to_string()),
             })
         });
         match up.await? {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(TimedOut { limit, last }) => Err(StackError::ServerNotUp {
                 server: self.name().to_owned(),
                 limit,

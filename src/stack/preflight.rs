@@ -76,7 +76,7 @@ pub fn preflight(requirements: &Requirements) -> Result<(), StackError> {
 pub(super) fn disk_free(directory: &Path) -> Option<u64> {
     let existing = directory.ancestors().find(|path| path.exists())?;
     let found = statvfs(existing).ok()?;
-    Some(u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size())))
+    Some(found.blocks_available().saturating_mul(found.fragment_size()))
 }
 
 /// Memory of the machine in bytes, or the limit of our control group if that is lower.

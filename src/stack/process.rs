@@ -23,6 +23,8 @@ use super::log::{self, Evidence};
 
 /// How long a drop waits for its signal to work before it kills, and then for the kill.
 const DROP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long what is left of a child's process group may take to be gone once it is killed.
+const GROUP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What to start, and how it ends.
 pub(super) struct Launch {
@@ -229,11 +231,21 @@ fn guard(
     let unasked = *life == Life::Running;
     *life = Life::Reaped;
     drop(life);
+    wait_until_empty(pid);
     if unasked && let Some(incidents) = &launch.incidents {
         let evidence = Evidence::of(&launch.log);
         incidents.report(Death { what: launch.name, status, evidence });
     }
     exit.send_replace(Some(status));
+}
+
+/// Waits for a killed process group to be gone: a kill takes its time. Bounded, because the dead of a group stay
+/// in it where the first process of a container does not reap.
+fn wait_until_empty(group: Pid) {
+    let deadline = Instant::now() + GROUP_PATIENCE;
+    while killpg(group, None).is_ok() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn pid_of(child: &Child) -> Pid {

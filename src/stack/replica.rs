@@ -23,11 +23,33 @@ pub(super) async fn replicate(
     primary: &Server,
     wal_compression: &str,
 ) -> Result<Vec<Server>, StackError> {
+    // Before any backup starts. pg_basebackup can make its own slot, but does so after the backup's first
+    // checkpoint, and the checkpoint of a backup beside it may remove the WAL in between.
+    for place in 1..=site.sizing.replicas {
+        reserve_wal(primary, &slot(&endpoint(site, place).name)).await?;
+    }
     let copies = (1..=site.sizing.replicas)
         .map(|place| copy(site, directory, primary, place, wal_compression));
     let replicas = try_join_all(copies).await?;
     stream(site, primary, &replicas).await?;
     Ok(replicas)
+}
+
+/// Name of a replica's slot, which may hold no hyphen.
+fn slot(replica: &str) -> String {
+    replica.replace('-', "_")
+}
+
+/// Makes a slot that holds the WAL from now on.
+async fn reserve_wal(primary: &Server, slot: &str) -> Result<(), StackError> {
+    let error = primary.sql_error("make a replication slot");
+    let mut connection = primary.connect().await?;
+    sqlx::query("SELECT pg_create_physical_replication_slot($1, immediately_reserve => true)")
+        .bind(slot)
+        .execute(&mut connection)
+        .await
+        .map_err(error)?;
+    Ok(())
 }
 
 async fn copy(
@@ -51,7 +73,7 @@ async fn copy(
     let backup = site.run("pg_basebackup", &log, site.limits.base_backup, |command| {
         command.arg("--dbname").arg(source).arg("--pgdata").arg(&data);
         command.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"]);
-        command.args(["--create-slot", "--slot", &replica.name.replace('-', "_")]);
+        command.args(["--slot", &slot(&replica.name)]);
     });
     backup
         .await?
