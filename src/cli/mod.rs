@@ -1,1 +1,3 @@
 //! The command line: one file per command, exit codes, progress.
+
+pub mod worker;
