@@ -1,5 +1,7 @@
 //! A server that misbehaves on request, scenarios for it, and ways to drive a worker.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::num::NonZeroU64;
