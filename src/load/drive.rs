@@ -136,7 +136,8 @@ async fn end(child: &mut Child, willing: bool) -> Option<ExitStatus> {
 fn lost(what: &str, account: &Account, status: Option<ExitStatus>, last_words: &str) -> String {
     let (open, all) = account.open();
     let end = status.map_or("killed by the session".to_owned(), |status| status.to_string());
-    let mut detail = format!("{what} ({end}); the fate of {open} of {all} arrivals is not known");
+    let mut detail =
+        format!("{what}\n{open} of {all} arrivals are unaccounted for; end of the worker: {end}");
     if !last_words.is_empty() {
         detail.push_str("\nits last words:\n");
         detail.push_str(last_words);
@@ -215,7 +216,8 @@ impl Pipe {
         line.push(b'\n');
         match timeout(SILENCE, self.orders.write_all(&line)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("the worker does not listen: {error}")),
+            // It has ended; what it said before that is still to be read.
+            Ok(Err(_)) => Ok(()),
             Err(_) => Err(format!("the worker did not listen for {} s", SILENCE.as_secs())),
         }
     }

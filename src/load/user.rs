@@ -50,6 +50,10 @@ impl Shared {
             .user_agent(concat!("plimsoll/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
             .no_proxy()
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
             .tcp_nodelay(true)
             .build()
             .map_err(RequestError::Client)?;
