@@ -14,15 +14,15 @@ use crate::scenario::{
 };
 use crate::units::{Micros, Rate};
 
-pub(super) const WINDOW: Window = Window { warm_up_s: 4, measure_s: 20 };
+pub(crate) const WINDOW: Window = Window { warm_up_s: 4, measure_s: 20 };
 
 /// Reads of the summary per second.
-pub(super) const READS: u64 = 200;
+pub(crate) const READS: u64 = 200;
 /// Revenues recorded per second.
-pub(super) const WRITES: u64 = 100;
+pub(crate) const WRITES: u64 = 100;
 
 /// A distribution of the given times in µs.
-pub(super) fn times(values: impl IntoIterator<Item = u64>) -> Distribution {
+pub(crate) fn times(values: impl IntoIterator<Item = u64>) -> Distribution {
     let mut histogram = new_histogram();
     values.into_iter().for_each(|value| histogram.saturating_record(value));
     Distribution::from_histogram(&histogram)
@@ -143,7 +143,7 @@ fn environment() -> Environment {
 }
 
 /// A run in which nothing went wrong.
-pub(super) fn healthy() -> Record {
+pub(crate) fn healthy() -> Record {
     Record {
         run: RunInfo {
             id: "fixture-1".parse().unwrap(),
@@ -187,7 +187,7 @@ fn operation(name: &str, service: &str, event: bool, rate: u64) -> Operation {
 }
 
 /// Its scenario, with gates on the whole run.
-pub(super) fn scenario(gates: &[&str]) -> Scenario {
+pub(crate) fn scenario(gates: &[&str]) -> Scenario {
     Scenario {
         name: "fixture".to_owned(),
         title: "Fixture".to_owned(),
@@ -217,7 +217,7 @@ pub(super) fn scenario(gates: &[&str]) -> Scenario {
 }
 
 /// The series of one name whose labels include the given ones.
-pub(super) fn series<'a>(
+pub(crate) fn series<'a>(
     record: &'a mut Record,
     name: &str,
     labels: &[(&str, &str)],
@@ -229,7 +229,7 @@ pub(super) fn series<'a>(
 }
 
 /// Lets a counter rise by `more` a second beyond what it does.
-pub(super) fn speed_up(record: &mut Record, name: &str, labels: &[(&str, &str)], more: f64) {
+pub(crate) fn speed_up(record: &mut Record, name: &str, labels: &[(&str, &str)], more: f64) {
     for (second, value) in series(record, name, labels).values.iter_mut().enumerate() {
         *value = value.map(|value| value + more * second as f64);
     }

@@ -10,7 +10,7 @@ mod bias;
 mod figure;
 mod figures;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod headline;
 mod interval;
 mod judge;
