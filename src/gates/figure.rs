@@ -15,13 +15,13 @@ use crate::units::parse_number;
 pub enum FigureName {
     /// A statistic of times, in µs.
     Time(Span, Statistic),
-    /// Errors and time-outs as a share of the arrivals that the schedule asked for.
+    /// Errors and time-outs as a share of the arrivals that were not dropped.
     ErrorRate,
     /// Time-outs alone, as a share of the same.
     TimeoutRate,
-    /// Arrivals that were never sent, as a share of the same.
+    /// Arrivals that were never sent, as a share of all that the schedule asked for.
     DroppedRate,
-    /// Good answers as a share of the arrivals that the schedule asked for.
+    /// Good answers as a share of the arrivals that were not dropped.
     Availability,
     /// Arrivals asked for, per second.
     OfferedRate,
