@@ -41,7 +41,7 @@ pub struct Report {
     pub validity: Vec<ValidityCheck>,
     /// The ledger held against the databases, the worst first; empty when no audit was made.
     pub audit: Vec<AuditCheck>,
-    /// What happened that should not have; the end of a lost worker is one.
+    /// What happened that should not have, in order of time; the end of a lost worker is one.
     pub incidents: Vec<Incident>,
     /// The stages of the run with their wall time.
     pub stages: Vec<Stage>,
@@ -185,7 +185,10 @@ fn incidents(record: &Record) -> Vec<Incident> {
         }
     };
     let told = record.incidents.iter().any(|incident| incident.what == "worker");
-    record.incidents.iter().cloned().chain(lost.filter(|_| !told)).collect()
+    let mut all: Vec<Incident> =
+        record.incidents.iter().cloned().chain(lost.filter(|_| !told)).collect();
+    all.sort_by_key(|incident| incident.second.unwrap_or(usize::MAX));
+    all
 }
 
 fn conditions(record: &Record, scenario: &Scenario) -> Vec<(&'static str, String)> {

@@ -118,7 +118,7 @@ fn verdict(report: &Report) -> Markup {
                     @if run.organisations.is_some() { span { (organisations) } }
                     span { (report.window.warm_up_s) " s warm-up, " (report.window.measure_s) " s measured" }
                     span { "Seed " (run.seed) }
-                    span { (run.started_at) }
+                    span { (run.started_at.replace('T', " ").replace('Z', " UTC")) }
                 }
             }
         }
