@@ -107,19 +107,12 @@ fn load(lines: &mut Vec<String>, report: &Report) {
             or_not_measured(load.events_per_s, format::per_second),
         ),
     ));
-    let failures = or_not_measured(load.counts, |counts| {
-        format!(
-            "{} errors, {} time-outs, {} dropped",
-            format::grouped(counts.errors),
-            format::grouped(counts.timeouts),
-            format::grouped(counts.dropped)
-        )
-    });
+    let failures = or_not_measured(load.counts, format::failures);
     let lag = or_not_measured(load.send_lag, |lag| {
         let time = |us| format::duration_us(us as f64);
         format!("p50 {}, p99 {}, max {}", time(lag.p50), time(lag.p99), time(lag.max))
     });
-    lines.push(labelled("", &format!("{failures}; send lag {lag}")));
+    lines.push(labelled("", &format!("failed: {failures}; send lag: {lag}")));
 }
 
 fn checks(lines: &mut Vec<String>, report: &Report, colour: Colour) {

@@ -123,3 +123,66 @@ fn cpu(timeline: &Timeline, seconds: usize) -> Vec<(String, Curve)> {
     groups.sort_by(|a, b| used(&b.1).total_cmp(&used(&a.1)).then_with(|| a.0.cmp(&b.0)));
     groups
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::SeriesKey;
+
+    fn series(name: &str, label: (&str, &str), values: &[Option<f64>]) -> Series {
+        Series { key: SeriesKey::new(name, [label]), values: values.to_vec() }
+    }
+
+    fn counter(name: &str, label: (&str, &str), values: &[f64]) -> Series {
+        series(name, label, &values.iter().copied().map(Some).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_share_is_of_what_happened_in_the_same_second() {
+        let timeline = Timeline {
+            seconds: 3,
+            series: vec![
+                counter("c", ("outcome", "hit"), &[100.0, 109.0, 109.0, 110.0]),
+                counter("c", ("outcome", "miss"), &[50.0, 51.0, 51.0, 54.0]),
+            ],
+        };
+        let curve = share(&timeline, 3, "c", |s| (s.key.label("outcome") == Some("hit"), true));
+        assert_eq!(curve, [Some(0.9), None, Some(0.25)], "a second without requests has no share");
+    }
+
+    #[test]
+    fn a_second_that_was_not_read_has_no_share() {
+        let values = [Some(1.0), None, Some(5.0), Some(6.0)];
+        let timeline =
+            Timeline { seconds: 3, series: vec![series("c", ("outcome", "hit"), &values)] };
+        assert_eq!(share(&timeline, 3, "c", |_| (true, true)), [None, None, Some(1.0)]);
+    }
+
+    #[test]
+    fn a_lag_is_that_of_the_worst() {
+        let timeline = Timeline {
+            seconds: 2,
+            series: vec![
+                series("lag", ("replica", "1"), &[Some(0.001), None, None]),
+                series("lag", ("replica", "2"), &[Some(0.004), Some(0.002), None]),
+            ],
+        };
+        assert_eq!(worst_ms(&timeline, 2, "lag"), [Some(4.0), Some(2.0)]);
+        assert_eq!(worst_ms(&timeline, 2, "other"), [None, None]);
+    }
+
+    #[test]
+    fn the_busiest_group_comes_first() {
+        let name = "process_cpu_seconds_total";
+        let timeline = Timeline {
+            seconds: 2,
+            series: vec![
+                counter(name, ("group", "backend"), &[0.0, 1.0, 2.0]),
+                counter(name, ("group", "primary"), &[7.0, 10.0, 13.0]),
+            ],
+        };
+        let groups = cpu(&timeline, 2);
+        assert_eq!(groups[0], ("primary".to_owned(), vec![Some(3.0), Some(3.0)]));
+        assert_eq!(groups[1].0, "backend");
+    }
+}

@@ -191,3 +191,85 @@ fn counts_of(operation: &OperationRecord, window: Window) -> Option<Counts> {
 fn rate(count: u64, seconds: usize) -> Option<f64> {
     (seconds > 0).then(|| count as f64 / seconds as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::{LoadSecond, new_histogram};
+
+    const WINDOW: Window = Window { warm_up_s: 1, measure_s: 2 };
+
+    fn times(us: &[u64]) -> Distribution {
+        let mut histogram = new_histogram();
+        us.iter().for_each(|us| histogram.saturating_record(*us));
+        Distribution::from_histogram(&histogram)
+    }
+
+    fn second(intended: u64, response: &[u64]) -> OperationSecond {
+        OperationSecond {
+            intended,
+            sent: intended,
+            ok: intended,
+            response: times(response),
+            service: times(&[1]),
+            ..OperationSecond::default()
+        }
+    }
+
+    fn load(seconds: Vec<OperationSecond>) -> LoadRecord {
+        let clock = |at: &OperationSecond| LoadSecond { sent: at.sent, ..LoadSecond::default() };
+        LoadRecord {
+            seconds: seconds.iter().map(clock).collect(),
+            operations: vec![OperationRecord {
+                name: "read".to_owned(),
+                service: None,
+                event: false,
+                seconds,
+            }],
+            ..LoadRecord::default()
+        }
+    }
+
+    #[test]
+    fn only_the_measured_window_counts() {
+        let load = load(vec![
+            second(1_000, &[900_000]),
+            second(10, &[100]),
+            second(30, &[200, 300]),
+            second(1_000, &[900_000]),
+        ]);
+        let figures = LoadFigures::of(&load, WINDOW);
+        assert_eq!(figures.offered_per_s, Some(20.0));
+        assert_eq!(figures.achieved_per_s, Some(20.0));
+        assert_eq!(figures.counts.unwrap().ok, 40);
+        let response = OperationFigures::of(&load.operations[0], WINDOW).response.unwrap();
+        assert_eq!((response.p50, response.max), (200, 300));
+    }
+
+    #[test]
+    fn a_worker_lost_half_way_does_not_make_the_load_look_smaller() {
+        let figures = LoadFigures::of(&load(vec![second(5, &[]), second(20, &[100])]), WINDOW);
+        assert_eq!(figures.offered_per_s, Some(20.0), "over the one measured second that is known");
+    }
+
+    #[test]
+    fn nothing_recorded_is_nothing_measured() {
+        let nothing = LoadFigures::of(&LoadRecord::default(), WINDOW);
+        assert_eq!(nothing.offered_per_s.or(nothing.achieved_per_s).or(nothing.events_per_s), None);
+        assert_eq!((nothing.counts, nothing.send_lag), (None, None));
+        let warm_up_alone = load(vec![second(5, &[100])]);
+        assert_eq!(LoadFigures::of(&warm_up_alone, WINDOW).counts, None);
+        assert_eq!(OperationFigures::of(&warm_up_alone.operations[0], WINDOW).response, None);
+        assert!(PercentileCurve::of(&warm_up_alone, WINDOW, |at| &at.response).points.is_empty());
+    }
+
+    #[test]
+    fn a_percentile_curve_rises_to_the_slowest_request() {
+        let us: Vec<u64> = (1..=500).collect();
+        let load = load(vec![OperationSecond::default(), second(500, &us)]);
+        let points = PercentileCurve::of(&load, WINDOW, |at| &at.response).points;
+        assert!(points.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{points:?}");
+        assert_eq!(points.last(), Some(&(500.0, 500.0)));
+        assert!(points.iter().any(|(rarity, us)| (rarity - 10.0).abs() < 1e-9 && *us == 450.0));
+    }
+}

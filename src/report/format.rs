@@ -1,5 +1,6 @@
 //! Numbers as people read them: `1.24 ms`, `3.42 s`, `98.2 %`, `5,003/s`. The same in every format for people.
 
+use super::figures::Counts;
 use crate::gates::Unit;
 use crate::units::ByteSize;
 
@@ -86,6 +87,16 @@ pub(super) fn grouped(count: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// What became of the arrivals that failed.
+pub(super) fn failures(counts: Counts) -> String {
+    format!(
+        "{} errors, {} time-outs, {} dropped",
+        grouped(counts.errors),
+        grouped(counts.timeouts),
+        grouped(counts.dropped)
+    )
 }
 
 fn significant_digits(value: f64, digits: i32) -> String {

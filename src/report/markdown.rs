@@ -92,23 +92,14 @@ fn reasons(text: &mut String, report: &Report) {
 
 fn load(text: &mut String, report: &Report) {
     let load = &report.load;
-    let failed = load.counts.map(|c| (c.errors, c.timeouts, c.dropped));
     line(
         text,
         format_args!(
-            "\n**Load**: offered {}, achieved {}, events {}; {}; send lag p99 {}.",
+            "\n**Load**: offered {}, achieved {}, events {}; failed: {}; send lag p99 {}.",
             or_not_measured(load.offered_per_s, format::per_second),
             or_not_measured(load.achieved_per_s, format::per_second),
             or_not_measured(load.events_per_s, format::per_second),
-            failed.map_or_else(
-                || format!("failures {}", format::NOT_MEASURED),
-                |(errors, timeouts, dropped)| format!(
-                    "{} errors, {} time-outs, {} dropped",
-                    format::grouped(errors),
-                    format::grouped(timeouts),
-                    format::grouped(dropped)
-                )
-            ),
+            or_not_measured(load.counts, format::failures),
             or_not_measured(load.send_lag, |lag| format::duration_us(lag.p99 as f64)),
         ),
     );

@@ -41,7 +41,7 @@ pub struct Report {
     pub validity: Vec<ValidityCheck>,
     /// The ledger held against the databases, the worst first; empty when no audit was made.
     pub audit: Vec<AuditCheck>,
-    /// What happened that should not have; the end of a lost worker is one.
+    /// What happened that should not have, in order of time; the end of a lost worker is one.
     pub incidents: Vec<Incident>,
     /// The stages of the run with their wall time.
     pub stages: Vec<Stage>,
@@ -185,7 +185,10 @@ fn incidents(record: &Record) -> Vec<Incident> {
         }
     };
     let told = record.incidents.iter().any(|incident| incident.what == "worker");
-    record.incidents.iter().cloned().chain(lost.filter(|_| !told)).collect()
+    let mut all: Vec<Incident> =
+        record.incidents.iter().cloned().chain(lost.filter(|_| !told)).collect();
+    all.sort_by_key(|incident| incident.second.unwrap_or(usize::MAX));
+    all
 }
 
 fn conditions(record: &Record, scenario: &Scenario) -> Vec<(&'static str, String)> {
@@ -222,4 +225,37 @@ fn conditions(record: &Record, scenario: &Scenario) -> Vec<(&'static str, String
         ("In flight at most", format::grouped(scenario.load.in_flight_max.into())),
         ("Time-out", format::duration_us(scenario.load.timeout.get() as f64)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture::{Variant, report};
+
+    #[test]
+    fn what_needs_attention_comes_first() {
+        let report = report(Variant::Fail);
+        let verdicts: Vec<Verdict> = report.gates.iter().map(|gate| gate.verdict).collect();
+        assert_eq!(verdicts[..4], [Verdict::Fail, Verdict::Fail, Verdict::Fail, Verdict::Pass]);
+        for pair in report.gates.windows(2).filter(|pair| pair[0].verdict == pair[1].verdict) {
+            assert!(pair[0].margin <= pair[1].margin, "{} before {}", pair[0].gate, pair[1].gate);
+        }
+        let states: Vec<u8> = report.validity.iter().map(|check| severity(check.state)).collect();
+        assert!(states.is_sorted());
+        let seconds: Vec<_> = report.incidents.iter().map(|incident| incident.second).collect();
+        assert_eq!(seconds, [Some(33), Some(50)]);
+    }
+
+    #[test]
+    fn the_end_of_a_lost_worker_is_an_incident() {
+        let incidents = report(Variant::Empty).incidents;
+        assert_eq!(incidents.len(), 1);
+        assert_eq!(incidents[0].what, "worker");
+    }
+
+    #[test]
+    fn a_signal_that_the_target_owes_and_did_not_give_is_missing() {
+        assert_eq!(report(Variant::Empty).signals_missing.len(), REFERENCE_SIGNALS.len());
+        assert!(report(Variant::Pass).signals_missing.is_empty());
+    }
 }

@@ -108,3 +108,16 @@ pub(super) fn extremes<'a>(curves: impl IntoIterator<Item = &'a Curve>) -> Optio
     let values = curves.into_iter().flatten().flatten().copied();
     values.map(|v| (v, v)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_without_a_value_divides_a_line() {
+        let curve = vec![None, Some(1.0), Some(2.0), None, None, Some(3.0)];
+        let shape = SeriesShape::line(Ink::P50, "p50", &curve);
+        assert_eq!(shape.runs, [vec![(1.5, 1.0), (2.5, 2.0)], vec![(5.5, 3.0)]]);
+        assert!(SeriesShape::line(Ink::P50, "p50", &vec![None; 3]).runs.is_empty());
+    }
+}

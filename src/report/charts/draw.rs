@@ -18,12 +18,12 @@ use super::theme;
 const FINE: u32 = 10;
 const WIDTH: u32 = 1080;
 const LEFT: u32 = 62;
-const RIGHT: u32 = 132;
+const RIGHT: u32 = 136;
 const TOP: u32 = 14;
 const BOTTOM_LABELLED: u32 = 22;
-const BOTTOM: u32 = 6;
+const BOTTOM: u32 = 9;
 /// Between the middles of two labels.
-const LABEL_HEIGHT: i32 = 13 * FINE as i32;
+const LABEL_HEIGHT: i32 = fine(13);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Context<'a, 'b> =
@@ -65,30 +65,25 @@ fn background(chart: &Chart, root: &Area<'_>, context: &mut Context<'_, '_>) -> 
         let shade = Rectangle::new([(x.start, y.end), corner], filled(Ink::WarmUp));
         context.draw_series([shade])?;
         let at = context.backend_coord(&(x.start, y.end));
-        let at = (at.0 + 6 * FINE as i32, at.1 + 9 * FINE as i32);
+        let at = (at.0 + fine(6), at.1 + fine(9));
         text(root, word, at, Ink::Tick, HPos::Left)?;
     }
-    for (index, tick) in chart.y.ticks.iter().enumerate() {
+    for tick in &chart.y.ticks {
         let at = chart.y.place(tick.at);
-        let ink = if index == 0 { Ink::Baseline } else { Ink::Grid };
-        context.draw_series([PathElement::new([(x.start, at), (x.end, at)], stroke(ink))])?;
+        context.draw_series([PathElement::new([(x.start, at), (x.end, at)], stroke(Ink::Grid))])?;
         let place = context.backend_coord(&(x.start, at));
-        text(root, &tick.label, (place.0 - 8 * FINE as i32, place.1), Ink::Tick, HPos::Right)?;
+        text(root, &tick.label, (place.0 - fine(8), place.1), Ink::Tick, HPos::Right)?;
     }
     for tick in &chart.x.ticks {
         let at = chart.x.place(tick.at);
         context.draw_series([PathElement::new([(at, y.start), (at, y.end)], stroke(Ink::Grid))])?;
         if chart.x_labelled {
             let place = context.backend_coord(&(at, y.start));
-            text(
-                root,
-                &tick.label,
-                (place.0, place.1 + 13 * FINE as i32),
-                Ink::Tick,
-                HPos::Center,
-            )?;
+            text(root, &tick.label, (place.0, place.1 + fine(13)), Ink::Tick, HPos::Center)?;
         }
     }
+    let baseline = [(x.start, y.start), (x.end, y.start)];
+    context.draw_series([PathElement::new(baseline, stroke(Ink::Baseline))])?;
     Ok(())
 }
 
@@ -117,7 +112,7 @@ fn marks(chart: &Chart, root: &Area<'_>, context: &mut Context<'_, '_>) -> Drawi
         context
             .draw_series([PathElement::new([(x.start, at), (x.end, at)], stroke(Ink::Limit))])?;
         let place = context.backend_coord(&(x.end, at));
-        let place = (place.0 - 6 * FINE as i32, place.1 + 9 * FINE as i32);
+        let place = (place.0 - fine(6), place.1 + fine(9));
         text(root, name, place, Ink::Tick, HPos::Right)?;
     }
     for (at, name) in &chart.marks {
@@ -125,7 +120,7 @@ fn marks(chart: &Chart, root: &Area<'_>, context: &mut Context<'_, '_>) -> Drawi
         let line = [(at, y.start), (at, y.end)];
         context.draw_series([PathElement::new(line, stroke(Ink::Incident))])?;
         let place = context.backend_coord(&(at, y.end));
-        text(root, name, (place.0, place.1 - 7 * FINE as i32), Ink::Incident, HPos::Center)?;
+        text(root, name, (place.0, place.1 - fine(7)), Ink::Incident, HPos::Center)?;
     }
     Ok(())
 }
@@ -142,9 +137,9 @@ fn labels(chart: &Chart, root: &Area<'_>, context: &Context<'_, '_>) -> Drawing 
     }
     named.sort_by_key(|((_, y), _)| *y);
     let wished: Vec<i32> = named.iter().map(|((_, y), _)| *y).collect();
-    let bottom = (TOP + chart.height) as i32 * FINE as i32;
+    let bottom = fine((TOP + chart.height) as i32);
     for (((x, _), series), y) in named.iter().zip(apart(&wished, bottom)) {
-        text(root, &series.label, (x + 8 * FINE as i32, y), series.ink, HPos::Left)?;
+        text(root, &series.label, (x + fine(8), y), series.ink, HPos::Left)?;
     }
     Ok(())
 }
@@ -172,6 +167,11 @@ fn text(root: &Area<'_>, words: &str, at: (i32, i32), ink: Ink, side: HPos) -> D
         root.draw(&Text::new(words.to_owned(), at, style))?;
     }
     Ok(())
+}
+
+/// From units of the page to plotters'.
+const fn fine(units: i32) -> i32 {
+    units * FINE as i32
 }
 
 fn stroke(ink: Ink) -> ShapeStyle {

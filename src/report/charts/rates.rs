@@ -12,14 +12,15 @@ pub(in crate::report) fn rates(report: &Report) -> Drawn {
     let highest = |curve| extremes([curve]).map_or(0.0, |(_, highest)| highest);
     let top = highest(&curves.offered).max(highest(&curves.achieved));
     let failed = highest(&curves.failed);
+    // On an axis made for the whole load a few failures look like none: the label says how many.
+    let failed_label = match extremes([&curves.failed]) {
+        Some((_, most)) if most > 0.0 => format!("failed, max {}", format::per_second(most)),
+        _ => "failed".to_owned(),
+    };
     let series = vec![
         SeriesShape::line(Ink::Offered, "offered", &curves.offered),
         SeriesShape::line(Ink::Achieved, "achieved", &curves.achieved),
-        SeriesShape::line(
-            Ink::Failed,
-            format!("failed, at most {}", format::per_second(failed)),
-            &curves.failed,
-        ),
+        SeriesShape::line(Ink::Failed, failed_label, &curves.failed),
     ];
     let y = Axis::from_zero(top.max(failed), 4, format::per_second);
     let mut chart = Chart::over_time(report, "rates", "Rates over time", y, series);

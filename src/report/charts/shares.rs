@@ -27,3 +27,29 @@ pub(in crate::report) fn shares(report: &Report) -> Drawn {
     );
     chart.drawn()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture::{Variant, report};
+
+    #[test]
+    fn the_chart_of_a_run_with_gaps_and_incidents() {
+        let svg = shares(&report(Variant::Fail)).svg.unwrap();
+        assert!(!svg.contains("#F"), "a placeholder colour is left");
+        assert!(!svg.contains("font-"), "a font of plotters' is left");
+        let lines = svg.matches("<polyline class=\"cache-hits\"").count();
+        assert_eq!(lines, 2, "a gap divides the line");
+        insta::assert_snapshot!("svg_shares_fail", svg);
+    }
+
+    #[test]
+    fn a_curve_that_was_not_measured_is_named() {
+        let mut report = report(Variant::Pass);
+        report.curves.replica_share = vec![None; 80];
+        let drawn = shares(&report);
+        assert!(drawn.svg.is_some());
+        assert_eq!(drawn.missing, ["replica share"]);
+        assert_eq!(shares(&crate::report::fixture::report(Variant::Empty)).svg, None);
+    }
+}

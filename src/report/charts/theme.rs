@@ -85,6 +85,14 @@ mod tests {
     }
 
     #[test]
+    fn the_style_sheet_knows_every_role() {
+        let style = include_str!("../html/style.css");
+        for ink in Ink::ALL {
+            assert!(style.contains(&format!(".{}", ink.class())), "no style for .{}", ink.class());
+        }
+    }
+
+    #[test]
     fn every_role_has_its_own_placeholder_and_class() {
         for (index, ink) in Ink::ALL.into_iter().enumerate() {
             for other in &Ink::ALL[index + 1..] {

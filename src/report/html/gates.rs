@@ -10,14 +10,21 @@ use crate::report::model::{Report, gate_place};
 
 /// The gates, failing first.
 pub(super) fn section(report: &Report) -> Section {
-    let [failed, unclear, passed] =
-        [Verdict::Fail, Verdict::Inconclusive, Verdict::Pass].map(|v| report.gates_with(v));
+    let counts = [
+        (Verdict::Fail, "failed"),
+        (Verdict::Inconclusive, "cannot be told"),
+        (Verdict::Pass, "passed"),
+    ];
+    let counts = counts.map(|(verdict, word)| (report.gates_with(verdict), word));
+    let told: Vec<String> =
+        counts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
     Section {
         id: "gates",
         title: "Gates",
         says: format!(
-            "{failed} failed, {unclear} cannot be told, {passed} passed. Each rule is held against the measured {} s alone; a \
+            "{}. Each rule is held against the measured {} s alone; a \
              rule without data never passes. The bar shows the margin: right of the mark is inside the limit.",
+            told.join(", "),
             report.window.measure_s
         ),
         body: if report.gates.is_empty() {
@@ -35,7 +42,7 @@ fn table(gates: &[GateOutcome]) -> Markup {
                 thead {
                     tr {
                         th { "Verdict" } th { "Rule" } th { "On" } th.num { "Observed" } th.num { "Limit" }
-                        th.num { "Margin" } th.num { "Samples" } th { "Why" }
+                        th.num { "Margin" } th.num { "Samples" }
                     }
                 }
                 tbody { @for gate in gates { (row(gate)) } }
@@ -56,7 +63,9 @@ fn row(gate: &GateOutcome) -> Markup {
             td.num { (format::figure(gate.limit, gate.unit)) }
             td.num { (margin(gate)) }
             td.num { (format::grouped(gate.samples)) }
-            td.note { (gate.reason.as_deref().unwrap_or("inside its limit")) }
+        }
+        @if let Some(reason) = &gate.reason {
+            tr.reason { td {} td colspan="6" { (reason) } }
         }
     }
 }
@@ -68,7 +77,7 @@ fn margin(gate: &GateOutcome) -> Markup {
     html! {
         span.margin.(icon::verdict_tone(gate.verdict)) {
             (format::signed_percent(margin))
-            span.bar aria-hidden="true" { i.(side) style={ "--size:" (size) "%" } {} }
+            span.bar aria-hidden="true" { i.(side).beyond[margin < -1.0] style={ "--size:" (size) "%" } {} }
         }
     }
 }

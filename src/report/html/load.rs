@@ -4,28 +4,36 @@ use maud::{Markup, PreEscaped, html};
 
 use super::page::{Section, absent};
 use crate::report::charts::{self, Drawn};
-use crate::report::figures::{OperationFigures, Percentiles};
+use crate::report::figures::{Counts, OperationFigures, Percentiles};
 use crate::report::format;
 use crate::report::model::Report;
 
 /// Whether the load was real.
 pub(super) fn strip(report: &Report) -> Section {
     let load = &report.load;
-    let rate = |value: Option<f64>| value.map(format::per_second);
+    let counted = |pick: fn(Counts) -> u64| load.counts.map(|counts| format::grouped(pick(counts)));
     let time = |us: u64| format::duration_us(us as f64);
-    let failed = load.counts.map(|counts| {
-        let parts = format!(
-            "{} errors, {} time-outs, {} dropped",
-            format::grouped(counts.errors),
-            format::grouped(counts.timeouts),
-            format::grouped(counts.dropped)
-        );
-        (format::grouped(counts.failed()), parts)
+    let achieved = load.achieved_share().zip(load.in_flight_max).map(|(share, most)| {
+        format!(
+            "{} of offered; at most {} in flight",
+            format::percent(share),
+            format::grouped(most)
+        )
     });
-    let share = load
-        .achieved_share()
-        .map(|share| format!("{} of offered, by the clock", format::percent(share)));
     let lag = load.send_lag.map(|lag| format!("p50 {}, max {}", time(lag.p50), time(lag.max)));
+    let tiles = [
+        (
+            "Offered",
+            load.offered_per_s.map(format::per_second),
+            counted(|c| c.intended),
+            "arrivals",
+        ),
+        ("Achieved", load.achieved_per_s.map(format::per_second), achieved, ""),
+        ("Events acknowledged", load.events_per_s.map(format::per_second), None, ""),
+        ("Answered as expected", counted(|c| c.ok), counted(|c| c.sent), "sent"),
+        ("Failed", counted(Counts::failed), load.counts.map(format::failures), ""),
+        ("Send lag p99", load.send_lag.map(|lag| time(lag.p99)), lag, ""),
+    ];
     Section {
         id: "load",
         title: "Load honesty",
@@ -34,19 +42,13 @@ pub(super) fn strip(report: &Report) -> Section {
             .to_owned(),
         body: html! {
             dl.box.strip {
-                (tile("Offered", rate(load.offered_per_s), load.counts.map(|c| format!("{} arrivals", format::grouped(c.intended)))))
-                (tile("Achieved", rate(load.achieved_per_s), share))
-                (tile("Answered as expected", load.counts.map(|c| format::grouped(c.ok)), load.counts.map(|c| format!("of {} sent", format::grouped(c.sent)))))
-                (tile("Failed", failed.as_ref().map(|f| f.0.clone()), failed.map(|f| f.1)))
-                (tile("Events acknowledged", rate(load.events_per_s), None))
-                (tile("Send lag p99", load.send_lag.map(|lag| time(lag.p99)), lag))
-                (tile("In flight at most", load.in_flight_max.map(format::grouped), None))
+                @for (name, value, detail, of) in tiles { (tile(name, value, detail, of)) }
             }
         },
     }
 }
 
-fn tile(name: &str, value: Option<String>, detail: Option<String>) -> Markup {
+fn tile(name: &str, value: Option<String>, detail: Option<String>, of: &str) -> Markup {
     html! {
         div {
             dt { (name) }
@@ -54,7 +56,7 @@ fn tile(name: &str, value: Option<String>, detail: Option<String>) -> Markup {
                 Some(value) => dd.value { (value) },
                 None => dd.value.absent { (format::NOT_MEASURED) },
             }
-            @if let Some(detail) = detail { dd.small { (detail) } }
+            @if let Some(detail) = detail { dd.small { (detail) " " (of) } }
         }
     }
 }
@@ -118,13 +120,13 @@ pub(super) fn by_percentile(report: &Report) -> Section {
 fn figure(name: &str, unit: &str, drawn: &Drawn) -> Markup {
     html! {
         figure {
-            figcaption {
-                (name) " " span { (unit) }
-                @for series in &drawn.missing { " · " span { (series) " " } (absent()) }
-            }
+            figcaption { (name) " " span { (unit) } }
             @match &drawn.svg {
                 Some(svg) => (PreEscaped(svg)),
-                None => p.plain.absent { "Nothing to draw." },
+                None => p.plain { (absent()) },
+            }
+            @if drawn.svg.is_some() && !drawn.missing.is_empty() {
+                p.plain { (drawn.missing.join(", ")) ": " (absent()) }
             }
         }
     }
@@ -183,11 +185,9 @@ fn operation_row(operation: &OperationFigures) -> Markup {
                 Some(counts) => {
                     td.num { (format::grouped(counts.intended)) }
                     td.num { (format::grouped(counts.ok)) }
-                    td.num.bad[counts.failed() > 0] title=(format!(
-                        "{} errors, {} time-outs, {} dropped", counts.errors, counts.timeouts, counts.dropped
-                    )) { (format::grouped(counts.failed())) }
+                    td.num.bad[counts.failed() > 0] title=(format::failures(counts)) { (format::grouped(counts.failed())) }
                 },
-                None => td.num colspan="3" { (absent()) },
+                None => td colspan="3" { (absent()) },
             }
             (times(operation.response)) (times(operation.service_time))
         }
@@ -196,7 +196,7 @@ fn operation_row(operation: &OperationFigures) -> Markup {
 
 fn times(percentiles: Option<Percentiles>) -> Markup {
     let Some(p) = percentiles else {
-        return html! { td.num.first colspan="6" { (absent()) } };
+        return html! { td.first colspan="6" { (absent()) } };
     };
     html! {
         @for (index, us) in [p.p50, p.p90, p.p95, p.p99, p.p999, p.max].into_iter().enumerate() {

@@ -118,9 +118,108 @@ fn verdict(report: &Report) -> Markup {
                     @if run.organisations.is_some() { span { (organisations) } }
                     span { (report.window.warm_up_s) " s warm-up, " (report.window.measure_s) " s measured" }
                     span { "Seed " (run.seed) }
-                    span { (run.started_at) }
+                    span { (run.started_at.replace('T', " ").replace('Z', " UTC")) }
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Incident;
+    use crate::report::fixture::{Variant, report};
+
+    /// In the order in which people ask.
+    const SECTIONS: [&str; 12] = [
+        "gates",
+        "load",
+        "time",
+        "percentiles",
+        "operations",
+        "signals",
+        "validity",
+        "audit",
+        "incidents",
+        "stages",
+        "environment",
+        "repeat",
+    ];
+
+    #[test]
+    fn the_verdict_comes_first_and_every_section_after_it_in_order() {
+        for variant in Variant::ALL {
+            let report = report(variant);
+            let page = render(&report);
+            let place = |needle: &str| {
+                page.find(needle).unwrap_or_else(|| panic!("{}: no {needle}", variant.name()))
+            };
+            let verdict = place(&format!("<strong>{}</strong>", verdict_word(report.verdict)));
+            assert!(verdict < place(&report.headline.replace('<', "&lt;").replace('>', "&gt;")));
+            let places = SECTIONS.map(|id| place(&format!("<section id=\"{id}\">")));
+            assert!(verdict < places[0] && places.is_sorted(), "{}: {places:?}", variant.name());
+        }
+    }
+
+    #[test]
+    fn the_page_loads_nothing_and_runs_nothing() {
+        for variant in Variant::ALL {
+            let page = render(&report(variant));
+            for loads in
+                ["http:", "https:", "src=", "url(", "@import", "<script", "<iframe", "<object"]
+            {
+                assert!(!page.contains(loads), "{}: {loads}", variant.name());
+            }
+            let links = page.matches("href=").count();
+            let inside = page.matches("href=\"#").count();
+            assert_eq!(links, inside + 1, "only the empty icon is no place on the page itself");
+        }
+    }
+
+    #[test]
+    fn names_of_places_are_unique_and_links_lead_somewhere() {
+        let page = render(&report(Variant::Fail));
+        let values = |attribute: &str| -> Vec<String> {
+            let parts = page.split(attribute).skip(1);
+            parts.map(|part| part.split('"').next().unwrap_or_default().to_owned()).collect()
+        };
+        let mut ids = values(" id=\"");
+        let all = ids.len();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), all);
+        for target in values("href=\"#") {
+            assert!(ids.contains(&target), "nothing is called {target}");
+        }
+    }
+
+    #[test]
+    fn nothing_measured_is_said_and_never_a_number() {
+        let page = render(&report(Variant::Empty));
+        assert!(!page.contains("<svg class=\"chart\""), "there is nothing to draw");
+        assert!(page.matches(format::NOT_MEASURED).count() > 30);
+        for wrong in ["NaN", "inf", "∞", ">0/s<", ">0 µs<", "+0 %"] {
+            assert!(!page.contains(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn text_from_elsewhere_stays_text() {
+        let mut hostile = report(Variant::Fail);
+        let text = "<script>alert('\"&')</script>".to_owned();
+        hostile.run.title.clone_from(&text);
+        hostile.run.command.clone_from(&text);
+        hostile.headline.clone_from(&text);
+        hostile.environment.cpu.clone_from(&text);
+        hostile.gates[0].gate.clone_from(&text);
+        hostile.gates[0].reason = Some(text.clone());
+        hostile.operations[0].name.clone_from(&text);
+        hostile.curves.cpu[0].0.clone_from(&text);
+        hostile.incidents =
+            vec![Incident { second: Some(3), what: text.clone(), detail: text.clone() }];
+        let page = render(&hostile);
+        assert!(!page.contains("<script"));
+        assert!(page.matches("&lt;script&gt;").count() >= 9);
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn incidents(report: &Report) -> Section {
             div.box {
                 @if report.incidents.is_empty() { p.plain { "None." } } @else {
                     table {
-                        thead { tr { th.num { "No." } th.num { "Second" } th { "What" } th { "Happened" } } }
+                        thead { tr { th.num.slim { "No." } th.num.slim { "Second" } th.slim { "What" } th { "Happened" } } }
                         tbody {
                             @for (number, incident) in (1..).zip(&report.incidents) {
                                 tr {
@@ -89,8 +89,10 @@ pub(super) fn environment(report: &Report) -> Section {
         body: html! {
             div.pairs {
                 div.box { (pairs(conditions)) }
-                div.box { (pairs(facts(machine))) }
-                @if !machine.postgres_settings.is_empty() { div.box { (settings(machine)) } }
+                div {
+                    div.box { (pairs(facts(machine))) }
+                    @if !machine.postgres_settings.is_empty() { div.box { (settings(machine)) } }
+                }
             }
         },
     }
