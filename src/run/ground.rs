@@ -1,0 +1,132 @@
+//! The ground that a run stands on: a stack of its own, filled and opened, or a service that already runs.
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::error::RunError;
+use super::plan::Plan;
+use super::progress::Progress;
+use super::stages::Stages;
+use crate::archive::{Environment, Incident};
+use crate::population::seed;
+use crate::scenario::{HttpTarget, LiveTarget, ReferenceTarget, Target};
+use crate::stack::{
+    BackendProgram, Limits, PostgresBinaries, Ready, Requirements, Stack, StackSpec, preflight,
+    state_directory,
+};
+
+/// A running target, and the stack under it when it is ours.
+pub(super) enum Ground {
+    /// We started it and we stop it.
+    Own(Stack<Ready>),
+    /// Somebody else's service; nothing of it is ours to stop.
+    Foreign(LiveTarget),
+}
+
+/// Brings the scenario's target up, or reaches for one that already runs.
+pub(super) async fn raise(
+    plan: &Plan,
+    stages: &mut Stages,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<Ground, RunError> {
+    match &plan.scenario.target {
+        Target::Reference(target) => {
+            let raised = raise_own(plan, target, stages, progress, cancel).await;
+            if cancel.is_cancelled() {
+                if let Ok(stack) = raised {
+                    stack.stop().await?;
+                }
+                return Err(RunError::Interrupted);
+            }
+            Ok(Ground::Own(raised?))
+        }
+        Target::Http(target) => Ok(Ground::Foreign(foreign(target))),
+    }
+}
+
+async fn raise_own(
+    plan: &Plan,
+    target: &ReferenceTarget,
+    stages: &mut Stages,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<Stack<Ready>, RunError> {
+    stages.begin("provision");
+    let population = &plan.scenario.population;
+    let organisations = population.organisations.get();
+    let directory = state_directory();
+    let binaries = PostgresBinaries::find()?;
+    preflight(&Requirements::estimate(
+        directory.clone(),
+        organisations,
+        target.replicas,
+        target.port,
+    ))?;
+    let spec = StackSpec {
+        run: plan.id.clone(),
+        binaries,
+        replicas: target.replicas,
+        backend: BackendProgram::at(plan.backend.clone()),
+        backend_port: target.port,
+        history_months: population.history_months,
+        log_dir: directory.join("logs").join(plan.id.as_str()),
+        directory,
+        keep: plan.keep_stack,
+        limits: Limits::default(),
+    };
+    let seeding = Stack::provision(spec, cancel.clone()).await?;
+
+    stages.begin("seed");
+    let report = |seeded: crate::population::Progress| progress.rows(seeded.rows_done, seeded.rows_total);
+    seed(population, plan.scenario.seed, plan.anchor(), seeding.primary(), report, cancel).await?;
+
+    stages.begin("replicate");
+    Ok(seeding.open().await?)
+}
+
+/// A foreign service is reached by its address alone; a token of its own comes from the environment.
+fn foreign(target: &HttpTarget) -> LiveTarget {
+    LiveTarget {
+        base_url: target.url.clone(),
+        metrics_url: target.metrics.clone(),
+        token_secret: None,
+        postgres: Vec::new(),
+        processes: Vec::new(),
+    }
+}
+
+impl Ground {
+    /// Where everything is.
+    pub(super) fn live(&self) -> &LiveTarget {
+        match self {
+            Self::Own(stack) => stack.live(),
+            Self::Foreign(live) => live,
+        }
+    }
+
+    /// Deaths of the stack's processes as they happen; nothing for a foreign service.
+    pub(super) fn watch(&self) -> Option<watch::Receiver<Vec<Incident>>> {
+        match self {
+            Self::Own(stack) => Some(stack.watch()),
+            Self::Foreign(_) => None,
+        }
+    }
+
+    /// Adds what the servers say of themselves.
+    pub(super) async fn describe(&self, environment: &mut Environment) {
+        if let Self::Own(stack) = self {
+            environment.postgres = Some(stack.postgres_version().to_owned());
+            environment.backend = Some(stack.backend_version().to_owned());
+            environment.postgres_settings = stack.settings().await;
+        }
+    }
+
+    /// Ends what is ours.
+    pub(super) async fn stop(self) -> Result<(), RunError> {
+        match self {
+            Self::Own(stack) => stack.stop().await.map(|_| ()).map_err(RunError::Stack),
+            Self::Foreign(_) => Ok(()),
+        }
+    }
+}
