@@ -454,7 +454,7 @@ mod tests {
         };
         let (pass, fail, clear) = (near(45), near(55), near(20));
         assert_eq!((pass.verdict, fail.verdict), (Verdict::Pass, Verdict::Fail));
-        assert!(pass.reason.unwrap().contains("close: 45 of 1000"));
+        insta::assert_snapshot!(pass.reason.unwrap(), @"close: 45 of 1000 requests beyond the limit, so between 3.473% and 5.733% at 95 % confidence, where 5% is allowed");
         assert!(fail.reason.unwrap().contains("close: 55 of 1000"));
         assert_eq!((clear.verdict, clear.reason), (Verdict::Pass, None));
     }

@@ -74,6 +74,14 @@ mod tests {
     }
 
     #[test]
+    fn every_check_is_explained_in_the_methodology() {
+        let text = include_str!("../../../docs/methodology.md");
+        for check in validity(&healthy(), &scenario(&GATES)) {
+            assert!(text.contains(&format!("| {} | ", check.check)), "{}", check.check);
+        }
+    }
+
+    #[test]
     fn a_run_without_data_has_no_green_check_about_data() {
         let mut record = healthy();
         record.load = crate::archive::LoadRecord::default();
@@ -269,11 +277,15 @@ mod tests {
         assert_eq!(planted(check, died("observer", None)), UNKNOWN);
         assert_eq!(planted(check, died("backend", Some(1))), BETTER, "it is still gone");
         assert_eq!(planted(check, died("backend", Some(24))), AMBER, "after the window");
-        let both = |r: &mut Record| {
-            died("backend", Some(9))(r);
-            died("replica-1", Some(9))(r);
+        let two = |one: &'static str, other: &'static str| {
+            move |r: &mut Record| {
+                died(one, Some(9))(r);
+                died(other, None)(r);
+            }
         };
-        assert_eq!(planted(check, both), UNKNOWN);
+        assert_eq!(planted(check, two("replica-1", "replica-2")), WORSE);
+        assert_eq!(planted(check, two("replica-1", "observer")), UNKNOWN);
+        assert_eq!(planted(check, two("observer", "backend")), BETTER, "a crash fails either way");
     }
 
     #[test]

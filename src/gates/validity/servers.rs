@@ -29,11 +29,7 @@ pub(super) fn incidents(record: &Record) -> ValidityCheck {
             Some(after) => amber(CHECK, format!("after the window: {}", told(after))),
         };
     };
-    let biases: Vec<Bias> = within.iter().map(|incident| incident_bias(&incident.what)).collect();
-    let bias = match biases.iter().all(|bias| bias == &biases[0]) {
-        true => biases[0],
-        false => Bias::Unknown,
-    };
+    let bias = joint_bias(within.iter().map(|incident| incident.what.as_str()));
     let more = match within.len() {
         1 => String::new(),
         count => format!("; and {} more", count - 1),
@@ -41,14 +37,16 @@ pub(super) fn incidents(record: &Record) -> ValidityCheck {
     red(CHECK, bias, format!("{}{more}", told(first)))
 }
 
-/// A backend or primary that dies under load is the system's own failure: a fail stands, but what it was spared while it
-/// was down proves no pass. A replica that dies leaves a weaker system than the scenario says: if that passes, so
-/// would the whole. Anything else leaves us without knowledge.
-fn incident_bias(what: &str) -> Bias {
-    match what {
-        "backend" | "primary" => Bias::LooksBetter,
-        _ if what.starts_with("replica") => Bias::LooksWorse,
-        _ => Bias::Unknown,
+/// A backend or primary that dies under load is the system's own failure: a fail stands whatever else happened, but
+/// what the system was spared while it was down proves no pass. A replica that dies leaves a weaker system than the scenario
+/// says: if that passes, so would the whole. Anything else leaves us without knowledge.
+fn joint_bias<'a>(mut died: impl Iterator<Item = &'a str> + Clone) -> Bias {
+    if died.clone().any(|what| matches!(what, "backend" | "primary")) {
+        Bias::LooksBetter
+    } else if died.all(|what| what.starts_with("replica")) {
+        Bias::LooksWorse
+    } else {
+        Bias::Unknown
     }
 }
 
