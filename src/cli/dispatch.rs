@@ -36,8 +36,7 @@ fn refuse(error: &clap::Error) -> Exit {
 
 /// Warnings go to stderr; `PLIMSOLL_LOG` asks for more.
 fn with_log(command: impl FnOnce() -> Exit) -> ExitCode {
-    let filter =
-        EnvFilter::try_from_env("PLIMSOLL_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_env("PLIMSOLL_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A test may have set a log of its own.
     let _ = log.without_time().with_target(false).try_init();

@@ -36,8 +36,8 @@ pub(super) fn scenario(name: &str) -> Result<ScenarioText, FindError> {
     for path in [PathBuf::from(name), local] {
         if path.is_file() {
             let file = path.display().to_string();
-            let text = fs::read_to_string(&path)
-                .map_err(|source| FindError::Read { path, source })?;
+            let text =
+                fs::read_to_string(&path).map_err(|source| FindError::Read { path, source })?;
             return Ok(ScenarioText { file, text });
         }
     }
@@ -46,7 +46,8 @@ pub(super) fn scenario(name: &str) -> Result<ScenarioText, FindError> {
 }
 
 fn unknown_scenario(name: &str) -> FindError {
-    let hint = nearest(name, names()).map_or(String::new(), |near| format!("did you mean {near:?}? "));
+    let hint =
+        nearest(name, names()).map_or(String::new(), |near| format!("did you mean {near:?}? "));
     let known = names().collect::<Vec<_>>().join(", ");
     FindError::UnknownScenario { name: name.to_owned(), known, hint }
 }

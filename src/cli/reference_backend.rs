@@ -7,7 +7,7 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub(super) struct ReferenceBackendArgs {
-    #[command(subcommand)]
+    #[command(flatten)]
     command: reference_backend::cli::Command,
 }
 

@@ -1,6 +1,6 @@
 //! The machine that a run was made on, as the report prints it.
 
-use procfs::{Current, CurrentSI};
+use procfs::Current;
 
 use crate::archive::Environment;
 

@@ -11,14 +11,19 @@ use crate::archive::{Environment, Incident};
 use crate::population::seed;
 use crate::scenario::{HttpTarget, LiveTarget, ReferenceTarget, Target};
 use crate::stack::{
-    BackendProgram, Limits, PostgresBinaries, Ready, Requirements, Stack, StackSpec, preflight,
-    state_directory,
+    BackendProgram, Limits, PostgresBinaries, Ready, Requirements, Stack, StackSpec, Stopped,
+    preflight, state_directory,
 };
 
 /// A running target, and the stack under it when it is ours.
 pub(super) enum Ground {
     /// We started it and we stop it.
-    Own(Stack<Ready>),
+    Own {
+        /// The processes.
+        stack: Stack<Ready>,
+        /// Version of its servers.
+        postgres: String,
+    },
     /// Somebody else's service; nothing of it is ours to stop.
     Foreign(LiveTarget),
 }
@@ -33,13 +38,11 @@ pub(super) async fn raise(
     match &plan.scenario.target {
         Target::Reference(target) => {
             let raised = raise_own(plan, target, stages, progress, cancel).await;
-            if cancel.is_cancelled() {
-                if let Ok(stack) = raised {
-                    stack.stop().await?;
-                }
+            // A step that was cancelled says so in its own words; to the user it is one thing.
+            if raised.is_err() && cancel.is_cancelled() {
                 return Err(RunError::Interrupted);
             }
-            Ok(Ground::Own(raised?))
+            raised
         }
         Target::Http(target) => Ok(Ground::Foreign(foreign(target))),
     }
@@ -51,12 +54,13 @@ async fn raise_own(
     stages: &mut Stages,
     progress: &dyn Progress,
     cancel: &CancellationToken,
-) -> Result<Stack<Ready>, RunError> {
+) -> Result<Ground, RunError> {
     stages.begin("provision");
     let population = &plan.scenario.population;
     let organisations = population.organisations.get();
     let directory = state_directory();
     let binaries = PostgresBinaries::find()?;
+    let postgres = binaries.version().to_owned();
     preflight(&Requirements::estimate(
         directory.clone(),
         organisations,
@@ -78,11 +82,12 @@ async fn raise_own(
     let seeding = Stack::provision(spec, cancel.clone()).await?;
 
     stages.begin("seed");
-    let report = |seeded: crate::population::Progress| progress.rows(seeded.rows_done, seeded.rows_total);
+    let report =
+        |seeded: crate::population::Progress| progress.rows(seeded.rows_done, seeded.rows_total);
     seed(population, plan.scenario.seed, plan.anchor(), seeding.primary(), report, cancel).await?;
 
     stages.begin("replicate");
-    Ok(seeding.open().await?)
+    Ok(Ground::Own { stack: seeding.open().await?, postgres })
 }
 
 /// A foreign service is reached by its address alone; a token of its own comes from the environment.
@@ -100,33 +105,34 @@ impl Ground {
     /// Where everything is.
     pub(super) fn live(&self) -> &LiveTarget {
         match self {
-            Self::Own(stack) => stack.live(),
+            Self::Own { stack, .. } => stack.live(),
             Self::Foreign(live) => live,
         }
     }
 
     /// Deaths of the stack's processes as they happen; nothing for a foreign service.
-    pub(super) fn watch(&self) -> Option<watch::Receiver<Vec<Incident>>> {
+    pub(super) fn deaths(&self) -> Option<watch::Receiver<Vec<Incident>>> {
         match self {
-            Self::Own(stack) => Some(stack.watch()),
+            Self::Own { stack, .. } => Some(stack.watch()),
             Self::Foreign(_) => None,
         }
     }
 
     /// Adds what the servers say of themselves.
-    pub(super) async fn describe(&self, environment: &mut Environment) {
-        if let Self::Own(stack) = self {
-            environment.postgres = Some(stack.postgres_version().to_owned());
+    pub(super) async fn describe(&self, environment: &mut Environment) -> Result<(), RunError> {
+        if let Self::Own { stack, postgres } = self {
+            environment.postgres = Some(postgres.clone());
             environment.backend = Some(stack.backend_version().to_owned());
-            environment.postgres_settings = stack.settings().await;
+            environment.postgres_settings = stack.settings().await?;
         }
+        Ok(())
     }
 
-    /// Ends what is ours.
-    pub(super) async fn stop(self) -> Result<(), RunError> {
+    /// Ends what is ours, in order. What went wrong on the way is told, not returned: the run is over.
+    pub(super) async fn stop(self) -> Stopped {
         match self {
-            Self::Own(stack) => stack.stop().await.map(|_| ()).map_err(RunError::Stack),
-            Self::Foreign(_) => Ok(()),
+            Self::Own { stack, .. } => stack.stop().await,
+            Self::Foreign(_) => Stopped { incidents: Vec::new(), directory: None },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The session: the stages of a run in order, each owned, each ended on every way out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,9 @@ use super::stages::Stages;
 use crate::archive::{AuditCheck, Environment, RunDirectory};
 use crate::audit::audit;
 
+/// How long projections and replicas may take to catch up once the load is over.
+const DRAIN_WITHIN: Duration = Duration::from_secs(60);
+
 /// Runs a plan from nothing to a written report. When it returns, whatever it returns, nothing of it runs any more.
 pub async fn run(
     plan: &Plan,
@@ -23,15 +27,17 @@ pub async fn run(
 ) -> Result<Finished, RunError> {
     let results = RunDirectory::create(&plan.out).map_err(RunError::Results)?;
     let mut stages = Stages::new(progress.clone());
-    let mut ground = ground::raise(plan, &mut stages, progress.as_ref(), &cancel).await?;
+    let ground = ground::raise(plan, &mut stages, progress.as_ref(), &cancel).await?;
 
-    let outcome = on_ground(plan, &mut ground, &mut stages, progress, &cancel).await;
+    let outcome = on_ground(plan, &ground, &mut stages, progress.clone(), &cancel).await;
     stages.begin("tear down");
     let stopped = ground.stop().await;
-    let (measured, audit, environment) = outcome?;
-    stopped?;
+    if let Some(kept) = &stopped.directory {
+        progress.note(&format!("  the stack's data was kept in {}", kept.display()));
+    }
+    let (mut measured, audit, environment) = outcome?;
+    measured.add_incidents(stopped.incidents);
 
-    stages.begin("report");
     let facts = Facts { measured, audit, environment, stages: stages.finish() };
     conclude(plan, results, facts)
 }
@@ -39,13 +45,13 @@ pub async fn run(
 /// What happens while the stack stands.
 async fn on_ground(
     plan: &Plan,
-    ground: &mut Ground,
+    ground: &Ground,
     stages: &mut Stages,
     progress: Arc<dyn Progress>,
     cancel: &CancellationToken,
 ) -> Result<(Measured, Vec<AuditCheck>, Environment), RunError> {
     let mut environment = environment();
-    ground.describe(&mut environment).await;
+    ground.describe(&mut environment).await?;
 
     stages.begin("load");
     let measured = measure(plan, ground, progress, cancel).await?;
@@ -54,7 +60,7 @@ async fn on_ground(
     if plan.audit && plan.has_stack() {
         stages.begin("audit");
         checks = tokio::select! {
-            checks = audit(ground.live(), &measured.ledger) => checks,
+            checks = audit(ground.live(), &measured.ledger, DRAIN_WITHIN) => checks,
             () = cancel.cancelled() => return Err(RunError::Interrupted),
         };
     }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::archive::SeriesKey;
+use crate::archive::{Series, SeriesKey, Timeline};
 
 /// A selection of series. Prints what it parses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,16 @@ impl Selector {
     /// Whether a series is selected.
     pub fn matches(&self, key: &SeriesKey) -> bool {
         key.name == self.name && self.matchers.iter().all(|matcher| matcher.matches(key))
+    }
+
+    /// The series of a timeline that are selected.
+    pub fn matching<'a>(&'a self, timeline: &'a Timeline) -> impl Iterator<Item = &'a Series> {
+        timeline.series.iter().filter(|series| self.matches(&series.key))
+    }
+
+    /// The same labels on the series whose name ends in `suffix`: a histogram's `_bucket`.
+    pub fn with_suffix(&self, suffix: &str) -> Self {
+        Self { name: format!("{}{suffix}", self.name), matchers: self.matchers.clone() }
     }
 }
 

@@ -42,15 +42,14 @@ pub struct BackendProgram {
 }
 
 impl BackendProgram {
-    /// The backend that is part of this very program.
-    pub fn bundled() -> std::io::Result<Self> {
-        let program = std::env::current_exe()?;
-        Ok(Self { program, args: vec!["reference-backend".to_owned()] })
-    }
-
-    /// Any other release, given by its path.
+    /// A release by its path. A `plimsoll` has the backend as a command of its own; any other program is the backend.
     pub fn at(program: PathBuf) -> Self {
-        Self { program, args: Vec::new() }
+        let stem = program.file_stem().unwrap_or_default().to_string_lossy();
+        let args = match stem.starts_with("plimsoll") {
+            true => vec!["reference-backend".to_owned()],
+            false => Vec::new(),
+        };
+        Self { program, args }
     }
 }
 

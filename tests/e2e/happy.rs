@@ -23,7 +23,10 @@ fn a_run_leaves_every_file_and_its_report_can_be_made_again() {
     assert!(stdout.lines().count() <= 40, "more than a screen:\n{stdout}");
     let before: Vec<Vec<u8>> = FILES.map(|file| fs::read(place.out().join(file)).unwrap()).into();
     let json = result(&place.out());
-    assert!(json["audit"].as_array().unwrap().iter().all(|check| check["state"] != "red"), "{json:#}");
+    assert!(
+        json["audit"].as_array().unwrap().iter().all(|check| check["state"] != "red"),
+        "{json:#}"
+    );
     assert!(json["load"]["ok"].as_u64().unwrap() > 100);
     place.assert_nothing_left();
 
