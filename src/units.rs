@@ -155,7 +155,7 @@ impl FromStr for Micros {
             _ => return Err(Self::EXPECTED),
         };
         let micros = number * scale;
-        if micros < 0.0 || micros > 1e15 {
+        if !(0.0..=1e15).contains(&micros) {
             return Err(Self::EXPECTED);
         }
         Ok(Self(micros.round() as u64))

@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use load_support::{Server, drive, operation, plan, scenario};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use plimsoll::archive::{Distribution, LoadRecord, OperationSecond, Outcome, WorkerEnd};
 use plimsoll::load::{DriveEvent, Order, Schedule, Shard};
 use plimsoll::scenario::Arrivals;
@@ -160,6 +162,18 @@ async fn wrong_answers_are_errors_and_late_ones_time_outs() {
     assert_eq!((slow.ok, slow.timeouts), (0, 5));
     assert!(percentile_us(&slow.service, 0.0) >= 299_000, "a time-out is timed like any other");
     assert_eq!(driven.record.goose.map(|g| (g.ok, g.failed)), Some((0, 65)));
+    // Whether the head of a broken answer still comes through depends on the server's timing.
+    let broke = |reason: &str| ["answer broke off", "connection lost"].contains(&reason);
+    let (broken, others): (Vec<_>, Vec<_>) =
+        driven.failures.iter().partition(|failure| broke(&failure.reason));
+    assert_eq!(broken.iter().map(|failure| failure.count).sum::<u64>(), 20);
+    let others: Vec<_> = others.iter().map(|f| (f.reason.as_str(), f.count)).collect();
+    let expected = [
+        ("unexpected status (status 500)", 20),
+        ("unexpected body (status 200)", 20),
+        ("no answer in time", 5),
+    ];
+    assert_eq!(others, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,8 +207,7 @@ async fn a_worker_that_is_killed_leaves_what_it_told() {
     let killing = |event: DriveEvent| match event {
         DriveEvent::Ready { pid: its } => pid = its,
         DriveEvent::Second(progress) if progress.second == 1 => {
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
-            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+            kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
         }
         _ => {}
     };
@@ -224,6 +237,37 @@ async fn an_interrupted_session_keeps_its_record_and_ends_its_worker() {
     assert!(detail.starts_with("interrupted"), "{detail}");
     assert!(sum(&driven.record, 0).ok >= 100);
     assert!(!std::path::Path::new(&format!("/proc/{pid}/exe")).exists(), "the worker is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stops_is_noticed_by_its_silence() {
+    let server = Server::start().await;
+    let plan = plan(scenario(&[("/ok/1", 100.0)], 60), &server.url);
+    let mut worker = None;
+    let stopping = |event: DriveEvent| match event {
+        DriveEvent::Ready { pid } => worker = Some(Pid::from_raw(i32::try_from(pid).unwrap())),
+        DriveEvent::Second(progress) if progress.second == 0 => {
+            kill(worker.unwrap(), Signal::SIGSTOP).unwrap();
+        }
+        _ => {}
+    };
+    let driven =
+        load_support::drive_with(&plan, stopping, &CancellationToken::new()).await.unwrap();
+    let WorkerEnd::Lost { detail } = &driven.record.worker else { panic!("not lost") };
+    assert!(detail.contains("said nothing for 10 s"), "{detail}");
+    assert!(detail.contains("killed by the session"), "{detail}");
+    assert!(sum(&driven.record, 0).ok > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_never_ends_is_ended() {
+    let mut scenario = scenario(&[("/", 10.0)], 1);
+    scenario.load.timeout = Micros::new(1_000);
+    let script = r#"echo '{"frame":"ready"}'; echo '{"frame":"started","unix_us":0}'
+        while :; do echo '{"frame":"second","operations":[],"seconds":[],"told":""}'; sleep 0.2; done"#;
+    let driven = load_support::drive_script(&plan(scenario, "http://127.0.0.1:9"), script).await;
+    let WorkerEnd::Lost { detail } = driven.record.worker else { panic!("not lost") };
+    assert!(detail.contains("went on long after the last arrival"), "{detail}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,3 +1,1 @@
 //! The command line: one file per command, exit codes, progress.
-
-pub mod worker;
