@@ -11,7 +11,7 @@ use load_support::{Server, drive, operation, plan, scenario};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use plimsoll::archive::{Distribution, LoadRecord, OperationSecond, Outcome, WorkerEnd};
-use plimsoll::load::{DriveEvent, Order, Schedule, Shard};
+use plimsoll::load::{Auth, DriveEvent, Order, Schedule, Shard};
 use plimsoll::scenario::Arrivals;
 use plimsoll::units::Micros;
 use tokio_util::sync::CancellationToken;
@@ -154,9 +154,9 @@ async fn wrong_answers_are_errors_and_late_ones_time_outs() {
     let (driven, _) = drive(&plan(scenario, &server.url)).await;
 
     assert_accounts_for_everything(&driven.record);
-    for operation in 0..3 {
+    for (operation, (path, _)) in paths.iter().enumerate().take(3) {
         let all = sum(&driven.record, operation);
-        assert_eq!((all.ok, all.errors), (0, 20), "{}", paths[operation].0);
+        assert_eq!((all.ok, all.errors), (0, 20), "{path}");
     }
     let slow = sum(&driven.record, 3);
     assert_eq!((slow.ok, slow.timeouts), (0, 5));
@@ -174,6 +174,36 @@ async fn wrong_answers_are_errors_and_late_ones_time_outs() {
         ("no answer in time", 5),
     ];
     assert_eq!(others, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_has_a_token_and_nobody_sees_the_secret() {
+    const SECRET: &str = "a secret of thirty-two characters";
+    let server = Server::start().await;
+    let mut plan = plan(scenario(&[("/guarded", 50.0)], 1), &server.url);
+    plan.auth = Auth::Organisation { secret: SECRET.into() };
+    let mut seen = String::new();
+    let looking = |event: DriveEvent| {
+        if let DriveEvent::Ready { pid } = event {
+            for file in ["cmdline", "environ"] {
+                let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap();
+                seen.push_str(&String::from_utf8_lossy(&bytes));
+            }
+        }
+    };
+    let driven = load_support::drive_with(&plan, looking, &CancellationToken::new()).await.unwrap();
+    assert_accounts_for_everything(&driven.record);
+    assert_eq!(sum(&driven.record, 0).ok, 50);
+    assert!(seen.contains("worker") && !seen.contains(SECRET));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_asks_for_the_open_files_that_its_users_need() {
+    let mut scenario = scenario(&[("/", 10.0)], 1);
+    scenario.load.in_flight_max = u32::MAX;
+    let (driven, _) = drive(&plan(scenario, "http://127.0.0.1:9")).await;
+    let WorkerEnd::Lost { detail } = driven.record.worker else { panic!("not lost") };
+    assert!(detail.contains("lower load.in_flight_max"), "{detail}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
