@@ -5,7 +5,7 @@ mod load_support;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use load_support::{Server, drive, operation, plan, scenario};
 use nix::sys::signal::{Signal, kill};
@@ -256,15 +256,20 @@ async fn an_interrupted_session_keeps_its_record_and_ends_its_worker() {
     let server = Server::start().await;
     let plan = plan(scenario(&[("/ok/1", 100.0)], 20), &server.url);
     let cancel = CancellationToken::new();
-    let mut pid = 0;
+    let (mut pid, mut lead) = (0, Duration::MAX);
     let interrupting = |event: DriveEvent| match event {
         DriveEvent::Ready { pid: its } => pid = its,
+        DriveEvent::Started { at } => lead = at.saturating_duration_since(Instant::now()),
         DriveEvent::Second(progress) if progress.second == 1 => cancel.cancel(),
-        _ => {}
+        DriveEvent::Second(_) => {}
     };
     let driven = load_support::drive_with(&plan, interrupting, &cancel).await.unwrap();
     let WorkerEnd::Lost { detail } = &driven.record.worker else { panic!("not lost") };
     assert!(detail.starts_with("interrupted"), "{detail}");
+    assert!(
+        lead <= Duration::from_millis(500),
+        "second 0 is told on the session's clock: {lead:?}"
+    );
     assert!(sum(&driven.record, 0).ok >= 100);
     assert!(!std::path::Path::new(&format!("/proc/{pid}/exe")).exists(), "the worker is gone");
 }
