@@ -5,4 +5,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod event_store;
+mod partitions;
 mod projections;
+mod reads;
