@@ -46,7 +46,11 @@ fn sources() -> Vec<Source> {
         rust_files(&root().join(dir), &mut files);
     }
     files.sort();
-    assert!(files.len() > 20, "found only {} source files: is the layout still the same?", files.len());
+    assert!(
+        files.len() > 20,
+        "found only {} source files: is the layout still the same?",
+        files.len()
+    );
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
         let lines = text.lines().map(str::to_owned);
@@ -128,7 +132,8 @@ fn the_stages_of_a_run_do_not_import_each_other() {
     const STAGES: [&str; 5] = ["population", "stack", "load", "observe", "audit"];
     let mut problems = Vec::new();
     for source in sources() {
-        let Some(own) = STAGES.iter().find(|s| source.path.starts_with(&format!("src/{s}/"))) else {
+        let Some(own) = STAGES.iter().find(|s| source.path.starts_with(&format!("src/{s}/")))
+        else {
             continue;
         };
         for other in STAGES.iter().filter(|stage| *stage != own) {
@@ -153,7 +158,8 @@ fn a_mod_file_only_documents_and_re_exports() {
     for source in sources().iter().filter(|s| s.path.ends_with("/mod.rs")) {
         for (number, line) in source.lines.iter().enumerate() {
             let word = line.trim_start().split(' ').next().unwrap_or_default();
-            let item = ["fn", "struct", "enum", "impl", "trait", "const", "static", "let", "macro_rules!"];
+            let item =
+                ["fn", "struct", "enum", "impl", "trait", "const", "static", "let", "macro_rules!"];
             if item.contains(&word) || line.contains(" fn ") || line.contains("pub struct ") {
                 problems.push(format!("{}:{}: {}", source.path, number + 1, line.trim()));
             }

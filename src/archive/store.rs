@@ -129,7 +129,7 @@ impl RunDirectory {
         self,
         record: &Record,
         scenario_text: &str,
-        rendered: &[(String, Vec<u8>)],
+        rendered: &[(&str, Vec<u8>)],
     ) -> Result<PathBuf, ArchiveError> {
         let dir = self.partial.path();
         let mut files = vec![
@@ -169,7 +169,7 @@ pub fn read_run(dir: &Path) -> Result<(Record, String), ArchiveError> {
 
 /// Replaces the rendered files of a run by others, each at one stroke, and the manifest last. A crash in between leaves a
 /// run that can be read and rendered again.
-pub fn replace_rendered(dir: &Path, rendered: &[(String, Vec<u8>)]) -> Result<(), ArchiveError> {
+pub fn replace_rendered(dir: &Path, rendered: &[(&str, Vec<u8>)]) -> Result<(), ArchiveError> {
     let manifest = read_manifest(dir)?;
     rendered.iter().try_for_each(|(name, _)| check_name(name))?;
     let (old, mut files): (Vec<_>, Vec<_>) =

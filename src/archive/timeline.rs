@@ -17,10 +17,7 @@ pub struct SeriesKey {
 
 impl SeriesKey {
     /// A key with labels.
-    pub fn new<'a>(
-        name: &str,
-        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Self {
+    pub fn new<'a>(name: &str, labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let labels = labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
         Self { name: name.to_owned(), labels }
     }

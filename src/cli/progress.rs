@@ -13,7 +13,7 @@ const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Shows a run's progress on stderr.
 #[derive(Debug)]
-pub struct ConsoleProgress {
+pub(super) struct ConsoleProgress {
     state: Mutex<State>,
     terminal: bool,
 }
@@ -27,14 +27,13 @@ struct State {
 
 impl ConsoleProgress {
     /// Bars when stderr is a terminal, otherwise a line at each stage and every ten seconds.
-    pub fn new() -> Self {
-        let state =
-            State { bar: ProgressBar::hidden(), stage: None, last_line: Instant::now() };
+    pub(super) fn new() -> Self {
+        let state = State { bar: ProgressBar::hidden(), stage: None, last_line: Instant::now() };
         Self { state: Mutex::new(state), terminal: std::io::stderr().is_terminal() }
     }
 
     /// Ends the last stage.
-    pub fn finish(&self) {
+    pub(super) fn finish(&self) {
         self.with(|state| close_stage(state, self.terminal));
     }
 
@@ -66,7 +65,7 @@ impl Progress for ConsoleProgress {
 
     fn second(&self, second: LoadProgress) {
         self.with(|state| {
-            let rate = format!("{} req/s, {} failed", HumanCount(second.sent), second.failed);
+            let rate = format!("{} req/s, {} failed", HumanCount(second.answered), second.failed);
             if self.terminal {
                 show_bar(state, second.total_s as u64, second.elapsed_s as u64, SECONDS);
                 state.bar.set_message(rate);

@@ -15,7 +15,6 @@ mod headline;
 mod interval;
 mod judge;
 mod rule;
-mod selector;
 mod show;
 mod signals;
 mod validity;
@@ -25,7 +24,6 @@ pub use figure::{FigureName, Percentile, SignalName, Span, Statistic, StatisticE
 pub use figures::{Counts, Part, RequestFigures};
 pub use judge::{judge, own_signals};
 pub use rule::{Comparison, Rule, RuleError, Scope};
-pub use selector::{Selector, SelectorError};
 pub use show::show;
 pub use signals::SignalBook;
 pub use verdict::{Bias, CheckState, Figure, GateOutcome, Judgement, Unit, ValidityCheck, Verdict};

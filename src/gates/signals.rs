@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::figure::{Percentile, SignalName, Statistic};
-use super::selector::Selector;
 use super::verdict::{Figure, Unit};
 use crate::archive::{Series, Timeline, Window};
-use crate::scenario::{SignalSource, Target};
+use crate::scenario::{Selector, SignalSource, Target};
 
 /// How signals are computed for one target.
 #[derive(Debug, Clone, PartialEq)]

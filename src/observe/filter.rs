@@ -1,8 +1,7 @@
 //! Which of a target's series are kept. A service may offer thousands that nobody asked for.
 
 use crate::archive::SeriesKey;
-use crate::gates::Selector;
-use crate::scenario::{SignalSource, Target};
+use crate::scenario::{Selector, SignalSource, Target};
 
 /// A choice of series.
 #[derive(Debug, Clone)]

@@ -19,8 +19,8 @@ pub struct LoadProgress {
     pub elapsed_s: usize,
     /// Length of the axis in seconds.
     pub total_s: usize,
-    /// Requests sent in this second.
-    pub sent: u64,
-    /// Requests in this second that did not end as expected.
+    /// Requests that ended in this second, whatever their answer.
+    pub answered: u64,
+    /// Arrivals of which it became clear in this second that they failed or could not be sent.
     pub failed: u64,
 }

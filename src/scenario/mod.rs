@@ -14,6 +14,7 @@ mod placeholder;
 mod problem;
 mod reader;
 mod render;
+mod selector;
 mod target;
 
 pub use builtin::{builtin, names};
@@ -26,3 +27,4 @@ pub use nearest::nearest;
 pub use overrides::Overrides;
 pub use placeholder::{Piece, Placeholder, Template, TemplateError};
 pub use problem::{Place, Problem, Problems};
+pub use selector::{Matcher, Operator, Selector, SelectorError};

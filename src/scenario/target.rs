@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::model::{HttpTarget, ReferenceTarget, SignalSource, Signals, Target};
 use super::reader::{Item, TableReader, read_all};
-use crate::gates::Selector;
+use super::selector::Selector;
 
 /// What `target` is, as its keys tell.
 #[derive(Clone, Copy)]
@@ -106,8 +106,7 @@ fn read_ratio(item: Item<'_>) -> Option<SignalSource> {
 }
 
 fn read_selector(item: Item<'_>) -> Option<String> {
-    item.quantity::<Selector>()?;
-    item.value().as_str().map(str::to_owned)
+    item.quantity().map(|selector: Selector| selector.to_string())
 }
 
 fn read_scale(item: Item<'_>) -> Option<f64> {

@@ -1,0 +1,95 @@
+//! Secondary indexes: dropped before the rows come, rebuilt after them from their own definitions. Sorting all keys
+//! once is cheaper than finding a place for each. Primary keys stay: rows arrive nearly in their order.
+
+use sqlx::Row as _;
+
+use super::connect::{Server, execute};
+use super::error::PopulationError;
+use super::jobs::{Job, run_jobs};
+use super::tables::TABLES;
+use tokio_util::sync::CancellationToken;
+
+/// An index of a table, and those of its leaves that hang on it.
+#[derive(Debug)]
+struct Index {
+    name: String,
+    definition: String,
+    leaves: Vec<(String, String)>,
+}
+
+/// The indexes of one database that were dropped.
+#[derive(Debug)]
+pub(super) struct Dropped {
+    database: &'static str,
+    indexes: Vec<Index>,
+}
+
+/// Indexes of a table that enforce nothing, each with its leaves' (names quoted as needed).
+const SECONDARY: &str = "
+    SELECT i.indexrelid::regclass::text AS name, pg_get_indexdef(i.indexrelid) AS definition,
+           array(SELECT h.inhrelid::regclass::text FROM pg_inherits h
+                 WHERE h.inhparent = i.indexrelid ORDER BY h.inhrelid) AS leaf_names,
+           array(SELECT pg_get_indexdef(h.inhrelid) FROM pg_inherits h
+                 WHERE h.inhparent = i.indexrelid ORDER BY h.inhrelid) AS leaf_definitions
+    FROM pg_index i
+    WHERE i.indrelid = $1::regclass AND NOT i.indisunique
+    ORDER BY 1";
+
+/// Drops the secondary indexes of all tables of the population.
+pub(super) async fn drop_secondary(server: &Server) -> Result<Vec<Dropped>, PopulationError> {
+    let mut dropped = Vec::new();
+    for table in &TABLES {
+        let mut connection = server.connect(table.database).await?;
+        let during =
+            || PopulationError::during(format!("drop indexes of {}", table.name), table.database);
+        let rows = sqlx::query(SECONDARY)
+            .bind(table.name)
+            .fetch_all(&mut connection)
+            .await
+            .map_err(during())?;
+        let indexes: Vec<Index> = rows.iter().map(read).collect();
+        for index in &indexes {
+            execute(&mut connection, format!("DROP INDEX {}", index.name))
+                .await
+                .map_err(during())?;
+        }
+        if !indexes.is_empty() {
+            dropped.push(Dropped { database: table.database, indexes });
+        }
+    }
+    Ok(dropped)
+}
+
+fn read(row: &sqlx::postgres::PgRow) -> Index {
+    let (names, definitions): (Vec<String>, Vec<String>) =
+        (row.get("leaf_names"), row.get("leaf_definitions"));
+    Index {
+        name: row.get("name"),
+        definition: row.get("definition"),
+        leaves: names.into_iter().zip(definitions).collect(),
+    }
+}
+
+/// Builds them again, several at once.
+pub(super) async fn rebuild(
+    server: &Server,
+    dropped: &[Dropped],
+    stop: &CancellationToken,
+) -> Result<(), PopulationError> {
+    // A partitioned index's definition says ON ONLY: made first it is empty, and becomes valid with its last leaf.
+    let (mut roots, mut leaves, mut attach) = (Vec::new(), Vec::new(), Vec::new());
+    for Dropped { database, indexes } in dropped {
+        for index in indexes {
+            let job = |sql: &str| Job::new(database, format!("build {}", index.name), sql);
+            roots.push(job(&index.definition));
+            for (leaf, definition) in &index.leaves {
+                leaves.push(job(definition));
+                attach.push(job(&format!("ALTER INDEX {} ATTACH PARTITION {leaf}", index.name)));
+            }
+        }
+    }
+    for jobs in [roots, leaves, attach] {
+        run_jobs(server, jobs, stop).await?;
+    }
+    Ok(())
+}
