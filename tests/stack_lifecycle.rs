@@ -485,7 +485,9 @@ async fn a_parent() {
     let home = PathBuf::from(home);
     let health = answer_health().await;
     let spec = spec(&home, &OBEDIENT.replace("HEALTH", &health));
-    let _ready = provision(spec).await.unwrap().open().await.unwrap();
+    // In a task, as a session may do it: a worker thread that ends must not take the stack with it.
+    let opened = tokio::spawn(async { provision(spec).await?.open().await });
+    let _ready = opened.await.unwrap().unwrap();
     fs::write(home.join("ready"), "").unwrap();
     std::future::pending().await
 }
