@@ -279,7 +279,10 @@ pub(super) async fn sync(site: &Site, data: &Path) -> Result<(), StackError> {
 /// Creates what the harness itself needs in a new cluster, and says which WAL compression this server is built with.
 pub(super) async fn prepare(primary: &Server) -> Result<&'static str, StackError> {
     primary
-        .execute("create the monitor role", "CREATE ROLE plimsoll_monitor LOGIN IN ROLE pg_monitor")
+        .execute(
+            "create the monitor role",
+            "CREATE ROLE plimsoll_monitor LOGIN IN ROLE pg_monitor, pg_read_all_data",
+        )
         .await?;
     primary
         .execute("create the extension", "CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
