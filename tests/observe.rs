@@ -299,8 +299,9 @@ async fn postgres_tells_what_arrived_and_a_server_that_dies_is_one_incident() {
     assert!(!gap.is_empty(), "it came back after a gap: {:?}", wal("replica-1"));
     assert!(gap.iter().any(|second| wal("primary")[*second].is_some()), "the other went on");
     // A busy machine may be slow to answer, but no question may be a wrong one.
-    let primary = incidents_of(&observed, "primary");
+    let primary = incidents_of(&observed, "statistics of primary");
     assert!(primary.iter().all(|incident| incident.detail.contains("no answer")), "{primary:?}");
+    assert!(incidents_of(&observed, "primary").is_empty(), "{:?}", observed.incidents);
     let told = incidents_of(&observed, "replica-1");
     assert_eq!(told.len(), 1, "{:?}", observed.incidents);
     assert_eq!(told[0].second, Some(gap[0]));

@@ -1,14 +1,15 @@
 //! Which of a target's series are kept. A service may offer thousands that nobody asked for.
 
 use crate::archive::SeriesKey;
-use crate::scenario::{Selector, SignalSource, Target};
+use crate::scenario::Selector;
+use crate::scenario::{SignalSource, Target};
 
 /// A choice of series.
 #[derive(Debug, Clone)]
 pub enum SeriesFilter {
     /// Those whose name begins so.
     Prefix(&'static str),
-    /// Those that any of the selectors matches, the parts of a histogram by the histogram's name.
+    /// Those that any of the selectors matches.
     Selected(Vec<Selector>),
 }
 
@@ -16,31 +17,26 @@ impl SeriesFilter {
     /// What the signals of a target need: of the reference backend all its own series.
     pub fn of(target: &Target) -> Self {
         let Target::Http(http) = target else { return Self::Prefix("backend_") };
-        let texts = http.signals.sources.values().flat_map(|source| match source {
-            SignalSource::Ratio { part, of } => vec![part, of],
-            SignalSource::Rate { of }
-            | SignalSource::Gauge { of, .. }
-            | SignalSource::Histogram { of, .. } => vec![of],
+        let parse = |text: &String| -> Selector {
+            text.parse().expect("a scenario's selectors have been checked")
+        };
+        let selectors = http.signals.sources.values().flat_map(|source| match source {
+            SignalSource::Ratio { part, of } => vec![parse(part), parse(of)],
+            SignalSource::Rate { of } | SignalSource::Gauge { of, .. } => vec![parse(of)],
+            SignalSource::Histogram { of, .. } => {
+                ["_bucket", "_sum", "_count"].map(|part| parse(of).with_suffix(part)).to_vec()
+            }
         });
-        let parse = |text: &String| text.parse().expect("a scenario's selectors have been checked");
-        Self::Selected(texts.map(parse).collect())
+        Self::Selected(selectors.collect())
     }
 
     /// Whether a series is kept.
     pub(super) fn keeps(&self, key: &SeriesKey) -> bool {
         match self {
             Self::Prefix(prefix) => key.name.starts_with(prefix),
-            Self::Selected(selectors) => selectors.iter().any(|selector| {
-                selector.matches(key) || whole_of(key).is_some_and(|whole| selector.matches(&whole))
-            }),
+            Self::Selected(selectors) => selectors.iter().any(|selector| selector.matches(key)),
         }
     }
-}
-
-/// The histogram that a series would be a part of.
-fn whole_of(key: &SeriesKey) -> Option<SeriesKey> {
-    let name = ["_bucket", "_sum", "_count"].iter().find_map(|part| key.name.strip_suffix(part))?;
-    Some(SeriesKey { name: name.to_owned(), labels: key.labels.clone() })
 }
 
 #[cfg(test)]

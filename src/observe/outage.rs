@@ -11,8 +11,10 @@ const SLOW_MAX: usize = 3;
 /// Why a reading, or part of it, gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The connection was refused or lost, or the answer makes no sense.
-    Lost(String),
+    /// Nobody is there: the connection was refused or lost.
+    Gone(String),
+    /// The answer is an error, or makes no sense.
+    Failed(String),
     /// No answer in time.
     Slow,
 }
@@ -20,7 +22,8 @@ pub(super) enum Failure {
 /// The outages of one source.
 #[derive(Debug)]
 pub(super) struct Outages {
-    what: String,
+    reading: String,
+    server: Option<String>,
     incidents: Vec<Incident>,
     current: Option<Outage>,
 }
@@ -30,24 +33,28 @@ struct Outage {
     first: usize,
     last: usize,
     readings: usize,
-    lost: Option<String>,
+    gone: Option<String>,
+    failed: Option<String>,
 }
 
 impl Outages {
-    /// `what` names the source in its incidents.
-    pub(super) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), incidents: Vec::new(), current: None }
+    /// An incident bears the name of the server when that was gone, and of the reading when only that failed: the one
+    /// is a fault of the system, the other of our sight.
+    pub(super) fn new(reading: String, server: Option<String>) -> Self {
+        Self { reading, server, incidents: Vec::new(), current: None }
     }
 
     /// Takes note of how the reading of a second went.
     pub(super) fn note(&mut self, second: usize, failure: Option<Failure>) {
         let Some(failure) = failure else { return self.close() };
-        let fresh = Outage { first: second, last: second, readings: 0, lost: None };
+        let fresh = Outage { first: second, last: second, readings: 0, gone: None, failed: None };
         let outage = self.current.get_or_insert(fresh);
         outage.last = second;
         outage.readings += 1;
-        if let Failure::Lost(detail) = failure {
-            outage.lost.get_or_insert(detail);
+        match failure {
+            Failure::Gone(detail) => _ = outage.gone.get_or_insert(detail),
+            Failure::Failed(detail) => _ = outage.failed.get_or_insert(detail),
+            Failure::Slow => {}
         }
     }
 
@@ -59,7 +66,8 @@ impl Outages {
 
     fn close(&mut self) {
         let Some(outage) = self.current.take() else { return };
-        let detail = match outage.lost {
+        let server = self.server.as_ref().filter(|_| outage.gone.is_some());
+        let detail = match outage.gone.or(outage.failed) {
             Some(detail) => detail,
             None if outage.readings >= SLOW_MAX => "no answer in time".to_owned(),
             None => return,
@@ -70,7 +78,7 @@ impl Outages {
         };
         self.incidents.push(Incident {
             second: Some(outage.first),
-            what: self.what.clone(),
+            what: server.unwrap_or(&self.reading).clone(),
             detail: format!("could not be observed in {seconds}: {detail}"),
         });
     }
@@ -81,7 +89,8 @@ mod tests {
     use super::*;
 
     fn told(readings: &[Option<Failure>]) -> Vec<String> {
-        let mut outages = Outages::new("replica-1");
+        let reading = "statistics of replica-1".to_owned();
+        let mut outages = Outages::new(reading, Some("replica-1".to_owned()));
         for (second, failure) in readings.iter().enumerate() {
             outages.note(second, failure.clone());
         }
@@ -89,14 +98,14 @@ mod tests {
         outages.finish().into_iter().map(told).collect()
     }
 
-    fn lost(detail: &str) -> Option<Failure> {
-        Some(Failure::Lost(detail.to_owned()))
+    fn gone(detail: &str) -> Option<Failure> {
+        Some(Failure::Gone(detail.to_owned()))
     }
 
     #[test]
     fn an_outage_is_one_incident_with_its_first_cause() {
         let readings =
-            [None, lost("refused"), Some(Failure::Slow), lost("still refused"), None, None];
+            [None, gone("refused"), Some(Failure::Slow), gone("still refused"), None, None];
         assert_eq!(
             told(&readings),
             ["replica-1: could not be observed in seconds 1 to 3: refused"]
@@ -106,14 +115,28 @@ mod tests {
     #[test]
     fn an_outage_that_lasts_is_told_at_the_end() {
         assert_eq!(
-            told(&[None, lost("gone")]),
-            ["replica-1: could not be observed in second 1: gone"]
+            told(&[None, gone("lost")]),
+            ["replica-1: could not be observed in second 1: lost"]
         );
     }
 
     #[test]
     fn each_outage_is_told() {
-        assert_eq!(told(&[lost("a"), None, lost("b")]).len(), 2);
+        assert_eq!(told(&[gone("a"), None, gone("b")]).len(), 2);
+    }
+
+    #[test]
+    fn a_server_that_answers_badly_is_not_gone() {
+        let denied = Some(Failure::Failed("permission denied".to_owned()));
+        assert_eq!(
+            told(&[denied.clone(), None]),
+            ["statistics of replica-1: could not be observed in second 0: permission denied"]
+        );
+        assert_eq!(
+            told(&[denied, gone("refused")]),
+            ["replica-1: could not be observed in seconds 0 to 1: refused"],
+            "being gone is the graver cause"
+        );
     }
 
     #[test]
@@ -122,7 +145,7 @@ mod tests {
         assert!(told(&[slow(), slow(), None, slow(), None]).is_empty());
         assert_eq!(
             told(&[slow(), slow(), slow()]),
-            ["replica-1: could not be observed in seconds 0 to 2: no answer in time"]
+            ["statistics of replica-1: could not be observed in seconds 0 to 2: no answer in time"]
         );
     }
 }

@@ -78,7 +78,11 @@ impl PostgresServer {
 
 impl Source for PostgresServer {
     fn name(&self) -> String {
-        self.name.clone()
+        format!("statistics of {}", self.name)
+    }
+
+    fn server(&self) -> Option<String> {
+        Some(self.name.clone())
     }
 
     async fn read(&mut self, second: usize) -> Reading {
@@ -118,16 +122,23 @@ impl Part {
         });
         match answer.await {
             Ok(Ok(values)) => Ok(values),
-            Ok(Err(error)) if was_cancelled(&error) => Err(Failure::Slow),
-            Ok(Err(error)) => Err(Failure::Lost(error.to_string())),
+            Ok(Err(error)) => Err(failure(&error)),
             Err(_) => Err(Failure::Slow),
         }
     }
 }
 
-/// Whether `statement_timeout` ended a statement.
-fn was_cancelled(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("57014"))
+/// What an error says of the server: <https://www.postgresql.org/docs/15/errcodes-appendix.html>.
+fn failure(error: &sqlx::Error) -> Failure {
+    let detail = error.to_string();
+    let code = error.as_database_error().and_then(|error| error.code());
+    match (error, code.as_deref()) {
+        // statement_timeout
+        (_, Some("57014")) => Failure::Slow,
+        // Shutting down, crashed, or not up yet.
+        (sqlx::Error::Io(_), _) | (_, Some("57P01" | "57P02" | "57P03")) => Failure::Gone(detail),
+        _ => Failure::Failed(detail),
+    }
 }
 
 impl Question {

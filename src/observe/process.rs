@@ -98,7 +98,7 @@ impl Source for Processes {
     async fn read(&mut self, second: usize) -> Reading {
         let mut reading = Reading::default();
         let read = read_host(&mut reading).and_then(|()| self.read_groups(second, &mut reading));
-        reading.failure = read.err().map(|error| Failure::Lost(error.to_string()));
+        reading.failure = read.err().map(|error| Failure::Failed(error.to_string()));
         reading
     }
 }

@@ -1,5 +1,7 @@
 //! Scrapes the figures that a service gives of itself.
 
+use std::fmt::Display;
+
 use super::exposition::parse_exposition;
 use super::filter::SeriesFilter;
 use super::outage::Failure;
@@ -22,17 +24,27 @@ impl Scrape {
     }
 
     async fn scrape(&self) -> Result<String, Failure> {
-        let lost = |error: reqwest::Error| Failure::Lost(innermost(&error));
-        let response = self.client.get(&self.url).send().await.map_err(lost)?;
-        let mut response = response.error_for_status().map_err(lost)?;
+        let mut response = self.client.get(&self.url).send().await.map_err(|e| self.lost(&e))?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(self.failed(format_args!("answered {status}")));
+        }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(lost)? {
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.lost(&e))? {
             body.extend_from_slice(&chunk);
             if body.len() > BODY_BYTES_MAX {
-                return Err(Failure::Lost(format!("answered more than {BODY_BYTES_MAX} bytes")));
+                return Err(self.failed(format_args!("answered more than {BODY_BYTES_MAX} bytes")));
             }
         }
-        String::from_utf8(body).map_err(|_| Failure::Lost("answered no text".to_owned()))
+        String::from_utf8(body).map_err(|_| self.failed("answered no text"))
+    }
+
+    fn lost(&self, error: &reqwest::Error) -> Failure {
+        Failure::Gone(format!("{}: {}", self.url, innermost(error)))
+    }
+
+    fn failed(&self, why: impl Display) -> Failure {
+        Failure::Failed(format!("{}: {why}", self.url))
     }
 }
 
@@ -42,21 +54,16 @@ impl Source for Scrape {
     }
 
     async fn read(&mut self, _second: usize) -> Reading {
-        let samples = self.scrape().await.and_then(|text| {
-            parse_exposition(&text).map_err(|error| Failure::Lost(error.to_string()))
-        });
+        let samples = self
+            .scrape()
+            .await
+            .and_then(|text| parse_exposition(&text).map_err(|error| self.failed(error)));
         match samples {
             Ok(mut values) => {
                 values.retain(|(key, _)| self.keep.keeps(key));
                 Reading { values, ..Reading::default() }
             }
-            Err(failure) => Reading {
-                failure: Some(match failure {
-                    Failure::Lost(why) => Failure::Lost(format!("{}: {why}", self.url)),
-                    Failure::Slow => Failure::Slow,
-                }),
-                ..Reading::default()
-            },
+            Err(failure) => Reading { failure: Some(failure), ..Reading::default() },
         }
     }
 }

@@ -26,8 +26,13 @@ pub(super) struct Reading {
 
 /// Something that can be read once a second.
 pub(super) trait Source: Send {
-    /// Names the source in its incidents.
+    /// Names the reading, for incidents that are faults of our sight.
     fn name(&self) -> String;
+
+    /// Names the server that is read, if its being gone is the server's own incident.
+    fn server(&self) -> Option<String> {
+        None
+    }
 
     /// Reads all series. The future may be dropped before it is done; the next reading starts afresh then.
     fn read(&mut self, second: usize) -> impl Future<Output = Reading> + Send;
@@ -44,7 +49,7 @@ pub(super) struct Track {
 /// Reads a source at each boundary until the axis is over or `stop` is called.
 pub(super) async fn follow(mut source: impl Source, axis: Axis, stop: CancellationToken) -> Track {
     let mut track = Track { series: BTreeMap::new(), incidents: Vec::new() };
-    let mut outages = Outages::new(source.name());
+    let mut outages = Outages::new(source.name(), source.server());
     let mut from = 0;
     while let Some(second) = axis.next(from, now()) {
         tokio::select! {

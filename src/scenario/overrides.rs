@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use super::model::{HttpTarget, Scenario, Signals, Target};
+use super::model::{HttpTarget, Scenario, SignalSource, Signals, Target};
 use super::parse::{ORGANISATIONS_MAX, check_whole_seconds};
 use super::problem::{Place, Problem, Problems};
 use super::target::{URL_EXPECTED, is_base_url, trim_url};
@@ -64,7 +64,7 @@ impl Target {
                 metrics: Some(format!("{url}/metrics")),
                 url,
                 bearer_token_env: None,
-                signals: Signals::default(),
+                signals: reference_signals(),
             },
             Self::Http(old) => {
                 let metrics = old.metrics.map(|metrics| match metrics.strip_prefix(&old.url) {
@@ -77,10 +77,47 @@ impl Target {
     }
 }
 
+/// What a reference backend tells of its signals by itself. What only its databases know, a run against an address
+/// cannot see: a gate on that has no data, and is inconclusive.
+fn reference_signals() -> Signals {
+    let ratio = |part: &str, of: &str| SignalSource::Ratio { part: part.into(), of: of.into() };
+    let seconds_as_ms = |of: &str| SignalSource::Gauge { of: of.into(), scale: 1e3 };
+    let sources = [
+        (
+            "cache_hit_ratio",
+            ratio(r#"backend_cache_requests_total{outcome="hit"}"#, "backend_cache_requests_total"),
+        ),
+        (
+            "replica_share",
+            ratio(
+                r#"backend_reads_total{source="replica"}"#,
+                r#"backend_reads_total{source=~"replica|primary"}"#,
+            ),
+        ),
+        ("projection_lag_ms", seconds_as_ms("backend_projection_lag_seconds")),
+        ("replication_lag_ms", seconds_as_ms("backend_replica_lag_seconds")),
+        (
+            "projected_rate",
+            SignalSource::Rate {
+                of: r#"backend_projection_events_total{projection="finance"}"#.into(),
+            },
+        ),
+        (
+            "db_query",
+            SignalSource::Histogram {
+                of: "backend_db_query_duration_seconds".into(),
+                quantile: 0.95,
+                scale: 1e3,
+            },
+        ),
+    ];
+    Signals { sources: sources.map(|(name, source)| (name.to_owned(), source)).into() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::builtin;
+    use crate::scenario::{builtin, names};
 
     fn smoke() -> Scenario {
         let (file, text) = builtin("smoke").unwrap();
@@ -143,5 +180,15 @@ mod tests {
             panic!("expected an HTTP target")
         };
         assert_eq!(http.metrics.as_deref(), Some("http://figures/metrics"));
+    }
+
+    #[test]
+    fn a_phase_can_be_aimed_at_an_address_stored_and_read_again() {
+        for name in names() {
+            let (file, text) = builtin(name).unwrap();
+            let aimed = Scenario::parse(file, text).unwrap().with(&target_at("http://h")).unwrap();
+            let again = Scenario::parse("stored.toml", &aimed.to_toml());
+            assert_eq!(again.unwrap_or_else(|problems| panic!("{problems}")), aimed);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Raw TOML to a checked scenario: what may stand in a file, table by table.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use toml::de::DeTable;
 
@@ -11,7 +11,7 @@ use super::nearest::nearest;
 use super::problem::{Problems, Source};
 use super::reader::{Item, TableReader, read_all};
 use super::{operation, target};
-use crate::gates::{FigureName, Rule, RuleError, Scope};
+use crate::gates::{FigureName, Rule, RuleError, Scope, SignalBook, SignalName, own_signals};
 use crate::units::Micros;
 
 /// Longest time that a part of a run may take.
@@ -163,16 +163,6 @@ struct GateNames<'a> {
     operations: Option<&'a [Operation]>,
 }
 
-impl GateNames<'_> {
-    /// Signals that the target defines itself.
-    fn own_signals(&self) -> BTreeSet<String> {
-        match self.target {
-            Some(Target::Http(http)) => http.signals.sources.keys().cloned().collect(),
-            Some(Target::Reference(_)) | None => BTreeSet::new(),
-        }
-    }
-}
-
 fn read_gates(table: &mut TableReader<'_>, names: &GateNames<'_>) -> Option<GateRules> {
     let mut rules = |key, scope| table.or(key, Vec::new(), |item| read_rules(item, scope, names));
     let all = rules("all", Scope::Run);
@@ -227,22 +217,26 @@ fn read_rules(item: Item<'_>, scope: Scope, names: &GateNames<'_>) -> Option<Vec
 
 fn check_rule(item: Item<'_>, scope: Scope, names: &GateNames<'_>) -> Option<String> {
     let text = item.value().as_str().unwrap_or_default();
-    let signals = names.own_signals();
+    let signals = names.target.map(own_signals).unwrap_or_default();
     let checked =
         Rule::parse(text, &signals).and_then(|rule| rule.check_scope(scope).map(|()| rule.figure));
     match checked {
-        // Another service has the signals that its scenario defines, and no others.
-        Ok(FigureName::Signal(signal)) if matches!(names.target, Some(Target::Http(_))) => {
-            let defined = signals.contains(&signal.base) || signals.contains(&signal.to_string());
-            match defined {
-                true => Some(text.to_owned()),
-                false => item.refuse("target.signals does not define this signal"),
-            }
-        }
+        Ok(FigureName::Signal(signal)) if is_misread(&signal, names.target) => item.refuse(
+            "a gauge is gated by a statistic, like queue_ms_p95 or queue_ms_max; a ratio or rate by its name alone",
+        ),
         Ok(_) => Some(text.to_owned()),
         // It may be a signal of the target, whose own problem is told already.
         Err(RuleError::UnknownFigure { .. }) if names.target.is_none() => None,
         Err(error @ RuleError::UnknownFigure { nearest: Some(_), .. }) => item.refuse(error),
         Err(error) => item.refuse(format_args!("{error}; {}", error.help())),
     }
+}
+
+/// Whether a signal that the target defines cannot be read in the way that a gate asks for.
+fn is_misread(signal: &SignalName, target: Option<&Target>) -> bool {
+    target.is_some_and(|target| {
+        let own = own_signals(target);
+        let is_own = own.contains(&signal.base) || own.contains(&signal.to_string());
+        is_own && !SignalBook::of(target).defines(signal)
+    })
 }

@@ -106,7 +106,8 @@ fn read_ratio(item: Item<'_>) -> Option<SignalSource> {
 }
 
 fn read_selector(item: Item<'_>) -> Option<String> {
-    item.quantity().map(|selector: Selector| selector.to_string())
+    item.quantity::<Selector>()?;
+    item.value().as_str().map(str::to_owned)
 }
 
 fn read_scale(item: Item<'_>) -> Option<f64> {

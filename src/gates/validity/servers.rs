@@ -41,7 +41,8 @@ pub(super) fn incidents(record: &Record) -> ValidityCheck {
 
 /// Readings that failed for a while left gaps: how much that matters is for the check of those to say.
 fn is_outage_of_a_reading(incident: &Incident) -> bool {
-    matches!(incident.what.as_str(), "metrics" | "/proc")
+    let what = incident.what.as_str();
+    matches!(what, "metrics" | "/proc") || what.starts_with("statistics of ")
 }
 
 /// A backend or primary that dies under load is the system's own failure: a fail stands whatever else happened, but
