@@ -1,1 +1,17 @@
-//! placeholder
+//! A small, complete, provable backend: commands become events, events become partitioned tables and read models,
+//! reads come from replicas that are fresh enough.
+//!
+//! `domain` is pure; `events` is the one writer; `projections` follow it; `db` decides which server answers a read;
+//! `cache` follows the projections in memory; `gateway` lets requests in and `services` answer them.
+
+mod cache;
+pub mod cli;
+pub mod config;
+pub mod db;
+pub mod domain;
+pub mod events;
+pub mod gateway;
+pub mod partitioning;
+pub mod projections;
+pub mod services;
+pub mod telemetry;

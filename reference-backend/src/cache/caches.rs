@@ -1,0 +1,106 @@
+//! All namespaces, and how they follow the projections.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use serde::Serialize;
+
+use super::fixed::{Fixed, OrgCache, PropertyList};
+use super::live::LiveCache;
+use super::namespace::Namespace;
+use super::recent::RecentEvents;
+use super::{CashBook, FirstPage, Side, Summaries};
+use crate::config;
+use crate::domain::RecordedEvent;
+use crate::events::Shard;
+use crate::projections::{Observer, Projection};
+
+/// The caches of this process.
+#[derive(Debug)]
+pub(crate) struct Caches {
+    pub(crate) orgs: OrgCache,
+    pub(crate) properties: Namespace<Arc<Fixed<PropertyList>>>,
+    pub(crate) cash: LiveCache<CashBook>,
+    pub(crate) summaries: LiveCache<Summaries>,
+    revenues: LiveCache<FirstPage>,
+    expenses: LiveCache<FirstPage>,
+    /// Batches of the finance projection and of the summaries' projection; they move apart from each other.
+    finance: Arc<RecentEvents>,
+    summary: Arc<RecentEvents>,
+}
+
+impl Caches {
+    pub(crate) fn new(settings: &config::Cache) -> Self {
+        let recent = || Arc::new(RecentEvents::new(settings.recent_events));
+        let (finance, summary) = (recent(), recent());
+        let by_finance = || (Projection::Finance, Arc::clone(&finance));
+        let by_summary = (Projection::FinanceSummary, Arc::clone(&summary));
+        Self {
+            orgs: OrgCache::new("orgs", &settings.organisations),
+            properties: Namespace::new("properties", &settings.properties),
+            cash: LiveCache::new("cash", &settings.cash, by_finance()),
+            summaries: LiveCache::new("finance-summary", &settings.summaries, by_summary),
+            revenues: LiveCache::new("revenues", &settings.first_pages, by_finance()),
+            expenses: LiveCache::new("expenses", &settings.first_pages, by_finance()),
+            finance,
+            summary,
+        }
+    }
+
+    /// The first pages of one side.
+    pub(crate) fn first_pages(&self, side: Side) -> &LiveCache<FirstPage> {
+        match side {
+            Side::Revenues => &self.revenues,
+            Side::Expenses => &self.expenses,
+        }
+    }
+
+    fn recent(&self, projection: Projection) -> &RecentEvents {
+        match projection {
+            Projection::Finance => &self.finance,
+            Projection::FinanceSummary => &self.summary,
+        }
+    }
+
+    /// Deferred upkeep of all namespaces and their gauges; to be called about once a second.
+    pub(crate) async fn tend(&self) {
+        self.orgs.tend().await;
+        self.properties.tend().await;
+        self.cash.tend().await;
+        self.summaries.tend().await;
+        self.revenues.tend().await;
+        self.expenses.tend().await;
+    }
+}
+
+impl Observer for Caches {
+    fn begin(&self, projection: Projection, shard: Shard, position: i64) {
+        self.recent(projection).begin(shard, position);
+    }
+
+    fn committed<'a>(
+        &'a self,
+        projection: Projection,
+        shard: Shard,
+        events: &'a [RecordedEvent],
+    ) -> BoxFuture<'a, ()> {
+        // First the log, then the entries: the order that `live` relies on.
+        self.recent(projection).extend(shard, events);
+        Box::pin(async move {
+            match projection {
+                Projection::FinanceSummary => self.summaries.apply(events).await,
+                Projection::Finance => {
+                    self.cash.apply(events).await;
+                    self.revenues.apply(events).await;
+                    self.expenses.apply(events).await;
+                }
+            }
+        })
+    }
+}
+
+/// The JSON of an answer.
+pub(super) fn to_json(answer: &impl Serialize) -> Bytes {
+    serde_json::to_vec(answer).expect("answers have text keys and finite numbers").into()
+}

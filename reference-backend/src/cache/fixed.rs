@@ -1,0 +1,137 @@
+//! Values that no event changes: the organisation itself, and its properties. Kept as the bytes that clients get.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use moka::future::Cache;
+
+use super::namespace::{Cached, Lookup, Namespace};
+use crate::config::CacheNamespace;
+use crate::db::Freshness;
+use crate::domain::{OrgId, PropertyId, Version};
+
+/// An organisation's own record.
+#[derive(Debug, Clone)]
+pub(crate) struct OrgRecord {
+    pub(crate) version: Version,
+    pub(crate) body: Bytes,
+}
+
+/// The properties of an organisation.
+#[derive(Debug, Clone)]
+pub(crate) struct PropertyList {
+    /// Sorted.
+    pub(crate) ids: Vec<PropertyId>,
+    pub(crate) body: Bytes,
+}
+
+/// A value and the server that it was loaded from.
+#[derive(Debug, Clone)]
+pub(crate) struct Fixed<T> {
+    /// None: there is no such organisation.
+    pub(crate) value: Option<T>,
+    pub(crate) from: &'static str,
+}
+
+impl Cached for Arc<Fixed<OrgRecord>> {
+    fn is_negative(&self) -> bool {
+        self.value.is_none()
+    }
+}
+
+impl Cached for Arc<Fixed<PropertyList>> {
+    /// One entry says "no such property" for any number of wrong ids.
+    fn is_negative(&self) -> bool {
+        self.value.as_ref().is_none_or(|list| list.ids.is_empty())
+    }
+}
+
+/// Far longer than any load: after it, nobody can bring an older version.
+const FLOOR_TTL: Duration = Duration::from_secs(60);
+const FLOORS_MAX: u64 = 100_000;
+
+/// Organisations. An update says which version is the least that may be shown from now on, so that a load that began
+/// before it, or was answered by a replica behind it, cannot bring the old record back.
+#[derive(Debug)]
+pub(crate) struct OrgCache {
+    namespace: Namespace<Arc<Fixed<OrgRecord>>>,
+    floors: Cache<OrgId, Version>,
+}
+
+impl OrgCache {
+    pub(crate) fn new(name: &'static str, settings: &CacheNamespace) -> Self {
+        let floors = Cache::builder().max_capacity(FLOORS_MAX).time_to_live(FLOOR_TTL).build();
+        Self { namespace: Namespace::new(name, settings), floors }
+    }
+
+    /// The record, loaded with `load` when it is not held: from any server first, and from the primary when what is held or
+    /// came is older than the last update.
+    pub(crate) async fn read<E, F>(
+        &self,
+        org: OrgId,
+        load: impl Fn(Freshness) -> F,
+    ) -> Result<(Arc<Fixed<OrgRecord>>, Lookup), Arc<E>>
+    where
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<Fixed<OrgRecord>, E>> + Send,
+    {
+        let load = |freshness| {
+            let load = load(freshness);
+            async { load.await.map(Arc::new) }
+        };
+        let (found, lookup) = self.namespace.get_or_load(org, load(Freshness::Any)).await?;
+        let version = found.value.as_ref().map_or(Version::ZERO, |record| record.version);
+        if self.floors.get(&org).await.is_none_or(|floor| version >= floor) {
+            return Ok((found, lookup));
+        }
+        self.namespace.forget(org).await;
+        self.namespace.get_or_load(org, load(Freshness::Newest)).await
+    }
+
+    /// Takes note of a committed update.
+    pub(crate) async fn updated(&self, org: OrgId, version: Version) {
+        let raise = async |held: Option<moka::Entry<OrgId, Version>>| {
+            held.map_or(version, |held| held.into_value().max(version))
+        };
+        self.floors.entry(org).and_upsert_with(raise).await;
+        self.namespace.forget(org).await;
+    }
+
+    pub(crate) async fn tend(&self) {
+        self.namespace.tend().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Millis;
+
+    #[tokio::test]
+    async fn a_late_load_cannot_undo_an_update() {
+        let settings =
+            CacheNamespace { entries: 10, ttl_ms: Millis(60_000), negative_ttl_ms: Millis(60_000) };
+        let cache = OrgCache::new("test", &settings);
+        let org = OrgId::new(7).unwrap();
+        let record = |version| Fixed {
+            value: Some(OrgRecord { version: Version::new(version), body: Bytes::new() }),
+            from: "replica-1",
+        };
+        // A load that began before the update and ends after it.
+        let late = cache.read(org, |freshness| {
+            let (cache, record) = (&cache, &record);
+            async move {
+                if freshness == Freshness::Newest {
+                    return Ok(record(2));
+                }
+                cache.updated(org, Version::new(2)).await;
+                Ok::<_, ()>(record(1))
+            }
+        });
+        let shown = |found: &Fixed<OrgRecord>| found.value.as_ref().unwrap().version;
+        assert_eq!(shown(&late.await.unwrap().0), Version::new(2));
+        let (held, lookup) = cache.read(org, |_| async { Err(()) }).await.unwrap();
+        assert_eq!((shown(&held), lookup), (Version::new(2), Lookup::Hit));
+    }
+}

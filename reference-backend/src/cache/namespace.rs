@@ -1,0 +1,215 @@
+//! One namespace of the cache: bounded, with a jittered lifetime, one load per key at a time, and every look-up counted.
+//! Knows nothing of what it holds, except whether it is a negative answer.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use metrics::{Counter, Gauge, counter, gauge};
+use moka::Expiry;
+use moka::future::Cache;
+
+use crate::config::CacheNamespace;
+use crate::domain::OrgId;
+
+/// A value that may be the knowledge that there is nothing.
+pub(crate) trait Cached: Clone + Send + Sync + 'static {
+    /// Whether this is a negative answer.
+    fn is_negative(&self) -> bool;
+}
+
+/// How a look-up was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// From memory.
+    Hit,
+    /// By loading.
+    Miss,
+    /// By waiting for somebody else's load.
+    Wait,
+}
+
+/// A cache with the organisation's number as its key.
+#[derive(Debug)]
+pub(crate) struct Namespace<V: Cached> {
+    cache: Cache<OrgId, V>,
+    hit: Counter,
+    miss: Counter,
+    wait: Counter,
+    entries: Gauge,
+}
+
+impl<V: Cached> Namespace<V> {
+    pub(crate) fn new(name: &'static str, settings: &CacheNamespace) -> Self {
+        let outcome = |outcome: &'static str| counter!("backend_cache_requests_total", "cache" => name, "outcome" => outcome);
+        Self {
+            cache: Cache::builder()
+                .name(name)
+                .max_capacity(settings.entries)
+                .expire_after(Lifetimes {
+                    ttl: settings.ttl_ms.duration(),
+                    negative_ttl: settings.negative_ttl_ms.duration(),
+                })
+                .build(),
+            hit: outcome("hit"),
+            miss: outcome("miss"),
+            wait: outcome("wait"),
+            entries: gauge!("backend_cache_entries", "cache" => name),
+        }
+    }
+
+    /// The value of an organisation, loaded when it is not held. Of several that ask at once, one loads; a failed load is
+    /// reported to all who waited for it and not remembered.
+    pub(crate) async fn get_or_load<E: Send + Sync + 'static>(
+        &self,
+        org: OrgId,
+        load: impl Future<Output = Result<V, E>> + Send,
+    ) -> Result<(V, Lookup), Arc<E>> {
+        if let Some(value) = self.cache.get(&org).await {
+            self.hit.increment(1);
+            return Ok((value, Lookup::Hit));
+        }
+        let loaded = AtomicBool::new(false);
+        let value = self
+            .cache
+            .try_get_with(org, async {
+                loaded.store(true, Ordering::Relaxed);
+                load.await
+            })
+            .await;
+        let lookup = if loaded.into_inner() {
+            self.miss.increment(1);
+            Lookup::Miss
+        } else {
+            self.wait.increment(1);
+            Lookup::Wait
+        };
+        value.map(|value| (value, lookup))
+    }
+
+    /// The value if it is held. Not counted: this is upkeep, not somebody's question.
+    pub(crate) async fn peek(&self, org: OrgId) -> Option<V> {
+        self.cache.get(&org).await
+    }
+
+    /// Forgets an organisation's value.
+    pub(crate) async fn forget(&self, org: OrgId) {
+        self.cache.invalidate(&org).await;
+    }
+
+    /// Does the deferred upkeep and publishes the number of entries.
+    pub(crate) async fn tend(&self) {
+        self.cache.run_pending_tasks().await;
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 entries")]
+        self.entries.set(self.cache.entry_count() as f64);
+    }
+}
+
+/// Gives each entry its own end: between 0.9 and 1.1 of the namespace's lifetime, so that entries made together do not all
+/// have to be loaded again together.
+#[derive(Debug)]
+struct Lifetimes {
+    ttl: Duration,
+    negative_ttl: Duration,
+}
+
+impl<V: Cached> Expiry<OrgId, V> for Lifetimes {
+    fn expire_after_create(&self, org: &OrgId, value: &V, _: Instant) -> Option<Duration> {
+        let base = if value.is_negative() { self.negative_ttl } else { self.ttl };
+        Some(base.mul_f64(0.9 + 0.2 * fraction(*org)))
+    }
+
+    fn expire_after_update(
+        &self,
+        org: &OrgId,
+        value: &V,
+        now: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        self.expire_after_create(org, value, now)
+    }
+}
+
+/// A number in [0, 1) that looks random over organisations: the Fibonacci hash of Knuth (TAOCP vol. 3, §6.4). Spreading over
+/// keys is enough here, and needs no generator.
+fn fraction(org: OrgId) -> f64 {
+    let mixed = org.get().cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    f64::from(u32::try_from(mixed).expect("32 bits remain")) / (f64::from(u32::MAX) + 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Millis;
+
+    #[derive(Debug, Clone, PartialEq)]
+    struct Value(Option<u32>);
+
+    impl Cached for Value {
+        fn is_negative(&self) -> bool {
+            self.0.is_none()
+        }
+    }
+
+    fn namespace() -> Namespace<Value> {
+        let settings = CacheNamespace {
+            entries: 100,
+            ttl_ms: Millis(100_000),
+            negative_ttl_ms: Millis(10_000),
+        };
+        Namespace::new("test", &settings)
+    }
+
+    fn org(number: i64) -> OrgId {
+        OrgId::new(number).unwrap()
+    }
+
+    #[tokio::test]
+    async fn of_many_who_ask_at_once_one_loads() {
+        let cache = Arc::new(namespace());
+        let (release, gate) = tokio::sync::watch::channel(false);
+        let mut askers = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let (cache, mut gate) = (Arc::clone(&cache), gate.clone());
+            askers.spawn(async move {
+                let load = async {
+                    gate.wait_for(|open| *open).await.unwrap();
+                    Ok::<_, ()>(Value(Some(1)))
+                };
+                cache.get_or_load(org(7), load).await.unwrap().1
+            });
+        }
+        tokio::task::yield_now().await;
+        release.send(true).unwrap();
+        let lookups = askers.join_all().await;
+        assert_eq!(lookups.iter().filter(|l| **l == Lookup::Miss).count(), 1);
+        assert_eq!(
+            cache.get_or_load(org(7), async { Err(()) }).await.unwrap(),
+            (Value(Some(1)), Lookup::Hit)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_failed_load_is_not_remembered() {
+        let cache = namespace();
+        assert!(cache.get_or_load(org(7), async { Err("down") }).await.is_err());
+        let again =
+            cache.get_or_load(org(7), async { Ok::<_, &str>(Value(Some(2))) }).await.unwrap();
+        assert_eq!(again, (Value(Some(2)), Lookup::Miss));
+    }
+
+    #[test]
+    fn lifetimes_are_jittered_and_short_for_negatives() {
+        let lifetime = |number, value| {
+            let ttl = Duration::from_secs(100);
+            let lifetimes = Lifetimes { ttl, negative_ttl: ttl / 10 };
+            lifetimes.expire_after_create(&org(number), &value, Instant::now()).unwrap()
+        };
+        let lives: Vec<_> = (1..1000).map(|number| lifetime(number, Value(Some(1)))).collect();
+        let (shortest, longest) = (lives.iter().min().unwrap(), lives.iter().max().unwrap());
+        assert!(*shortest >= Duration::from_secs(90) && *shortest < Duration::from_secs(91));
+        assert!(*longest < Duration::from_secs(110) && *longest > Duration::from_secs(109));
+        assert!(lifetime(1, Value(None)) < Duration::from_secs(12));
+    }
+}

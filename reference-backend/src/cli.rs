@@ -1,0 +1,166 @@
+//! The commands of the program. The only place that writes to standard output: one line when `serve` listens, or what
+//! `config show` was asked for.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use chrono::Utc;
+use clap::{Args, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, token_secret_from_env};
+use crate::db;
+use crate::gateway;
+use crate::services::Service;
+use crate::telemetry::{Metrics, init_logs};
+
+/// The schema version that the harness compares with its own.
+const SCHEMA: u32 = 1;
+
+/// What to do.
+#[derive(Debug, Clone, Args)]
+pub struct Command {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Action {
+    /// Answer requests until SIGTERM or SIGINT.
+    Serve(Serve),
+    /// Make databases, roles, tables and partitions; can be repeated.
+    Migrate(Migrate),
+    /// Look at the settings.
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Clone, Args)]
+struct Serve {
+    /// Settings over the defaults; BACKEND__SECTION__SETTING variables are above both.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Services to host: health, orgs, revenues, expenses, cash, events, read-models. All by default.
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    services: Vec<Service>,
+}
+
+#[derive(Debug, Clone, Args)]
+struct Migrate {
+    /// Settings over the defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Months of partitions before the current one.
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    history_months: u32,
+}
+
+#[derive(Debug, Clone, Args)]
+struct ConfigCommand {
+    #[command(subcommand)]
+    action: ConfigAction,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum ConfigAction {
+    /// Print the settings in force, as TOML. Secrets are no settings and are not shown.
+    Show {
+        /// Settings over the defaults.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+/// Runs a command to its end: 0, or 1 with a message on standard error.
+#[expect(clippy::print_stderr, reason = "the program's own voice")]
+pub fn run(command: Command) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = runtime
+        .map_err(|error| anyhow::anyhow!("start the runtime: {error}"))
+        .and_then(|runtime| runtime.block_on(dispatch(command)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: failed to {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command.action {
+        Action::Serve(serve) => self::serve(&serve).await,
+        Action::Migrate(migrate) => {
+            let config = load(migrate.config.as_deref())?;
+            init_logs(&config.logs)?;
+            let today = Utc::now().date_naive();
+            Ok(db::migrate(&config, migrate.history_months, today).await?)
+        }
+        Action::Config(ConfigCommand { action: ConfigAction::Show { config } }) => {
+            let text = toml::to_string_pretty(&load(config.as_deref())?)?;
+            Ok(std::io::stdout().write_all(text.as_bytes())?)
+        }
+    }
+}
+
+fn load(file: Option<&Path>) -> anyhow::Result<Config> {
+    Ok(Config::load(file)?)
+}
+
+async fn serve(command: &Serve) -> anyhow::Result<()> {
+    let config = load(command.config.as_deref())?;
+    let secret = token_secret_from_env()?;
+    init_logs(&config.logs)?;
+    let metrics = Metrics::install()?;
+    let hosted: &[Service] =
+        if command.services.is_empty() { &Service::ALL } else { &command.services };
+    let stop = CancellationToken::new();
+    let served = gateway::serve(&config, &secret, hosted, metrics, stop.clone(), |address| {
+        if let Err(error) = announce(&mut std::io::stdout().lock(), address) {
+            // Nobody can learn the address: there is no one to serve.
+            tracing::error!(%error, "standard output is closed; stopping");
+            stop.cancel();
+        }
+    });
+    let signalled = async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: finishing what is in flight");
+        stop.cancel();
+        std::future::pending::<std::io::Result<()>>().await
+    };
+    tokio::select! {
+        served = served => Ok(served?),
+        failed = signalled => Ok(failed?),
+    }
+}
+
+/// The one line that says where requests are accepted.
+fn announce(out: &mut impl Write, address: std::net::SocketAddr) -> std::io::Result<()> {
+    writeln!(
+        out,
+        r#"{{"event":"listening","url":"http://{address}","schema":{SCHEMA},"version":"{}"}}"#,
+        env!("CARGO_PKG_VERSION")
+    )?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_listening_line_is_as_agreed() {
+        let mut line = Vec::new();
+        announce(&mut line, "127.0.0.1:4711".parse().unwrap()).unwrap();
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            "{\"event\":\"listening\",\"url\":\"http://127.0.0.1:4711\",\"schema\":1,\"version\":\"0.1.0\"}\n"
+        );
+    }
+}

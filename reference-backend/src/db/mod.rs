@@ -1,0 +1,19 @@
+//! PostgreSQL: pools per database, server and role; which server answers a read; migrations.
+//!
+//! Writes go to the primary as `app_rw`. Every read for a request goes through [`Databases::read`] as `app_ro`, is counted
+//! where it ran, and never runs on a replica that is unhealthy, too far behind, or short of the write it must show.
+
+mod choice;
+mod lsn;
+mod migrate;
+mod names;
+mod pools;
+mod reader;
+mod replicas;
+
+pub use choice::{Freshness, Source};
+pub use lsn::Lsn;
+pub use migrate::{MigrateError, migrate};
+pub use names::Database;
+pub use pools::{Databases, DbError};
+pub use reader::Reader;

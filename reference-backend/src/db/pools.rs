@@ -1,0 +1,228 @@
+//! The pools, and who gets a connection from which.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::choice::Limits;
+use super::replicas::{self, Replica};
+use super::{Database, Freshness, Reader};
+use crate::config;
+
+/// Why a database could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// The primary does not answer.
+    #[error(
+        "connect to primary at {host}:{port}, database {database}: {source}\n\
+         help: is the server up and has `reference-backend migrate` been run?"
+    )]
+    Primary {
+        /// Directory or host of the primary.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// The database asked for.
+        database: &'static str,
+        /// What PostgreSQL or the system said.
+        #[source]
+        source: sqlx::Error,
+    },
+}
+
+/// All pools of one process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Databases(Arc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) config: config::Database,
+    pub(super) limits: Limits,
+    /// By [`Database::index`].
+    write: Vec<PgPool>,
+    pub(super) primary_read: Vec<PgPool>,
+    pub(super) replicas: Vec<Replica>,
+    pub(super) turn: AtomicUsize,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Who a connection is for; decides the role and the session's settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Write,
+    Read,
+    Monitor,
+}
+
+impl Databases {
+    /// Opens the pools and starts to watch the replicas. A missing replica is no error; a missing primary is.
+    pub async fn connect(config: &config::Database) -> Result<Self, DbError> {
+        let pools = &config.pools;
+        let per_database = |host: &str, port, role, size| {
+            Database::ALL.map(|database| pool(config, host, port, database, role, size)).to_vec()
+        };
+        let primary = &config.primary;
+        let write = per_database(&primary.host, primary.port, Role::Write, pools.write_connections);
+        let primary_read =
+            per_database(&primary.host, primary.port, Role::Read, pools.primary_read_connections);
+        for (database, pool) in Database::ALL.into_iter().zip(&write) {
+            pool.acquire().await.map_err(|source| DbError::Primary {
+                host: primary.host.clone(),
+                port: primary.port,
+                database: database.name(),
+                source,
+            })?;
+        }
+        let replicas = config.replicas.iter().map(|replica| {
+            let size = pools.replica_read_connections;
+            Replica::new(replica, per_database(&replica.host, replica.port, Role::Read, size))
+        });
+        let choice = &config.replica_choice;
+        let databases = Self(Arc::new(Inner {
+            limits: Limits { lag_bytes_max: choice.lag_bytes_max, lag_ms_max: choice.lag_max_ms.0 },
+            write,
+            primary_read,
+            replicas: replicas.collect(),
+            turn: AtomicUsize::new(0),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            config: config.clone(),
+        }));
+        databases.watch();
+        Ok(databases)
+    }
+
+    /// A reader of one database on the server that `freshness` allows.
+    pub fn read(&self, database: Database, freshness: Freshness) -> Reader {
+        Reader::new(Arc::clone(&self.0), database, freshness)
+    }
+
+    /// The pool for writes, on the primary.
+    pub fn write(&self, database: Database) -> &PgPool {
+        &self.0.write[database.index()]
+    }
+
+    /// Whether the primary answers within the time-out of a health check. Not counted as a read.
+    pub async fn primary_answers(&self) -> bool {
+        let timeout = self.0.config.replica_choice.poll_timeout_ms.duration();
+        let ping = async {
+            let mut connection = self.write(Database::EventStore).acquire().await?;
+            connection.ping().await
+        };
+        matches!(tokio::time::timeout(timeout, ping).await, Ok(Ok(())))
+    }
+
+    /// Names of the replicas that are healthy now.
+    pub fn healthy_replicas(&self) -> Vec<&'static str> {
+        let healthy = self.0.replicas.iter().filter(|replica| replica.observed().healthy);
+        healthy.map(|replica| replica.name).collect()
+    }
+
+    /// Ends the watch and closes all pools, waiting for connections in use.
+    pub async fn close(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+        let replicas = self.0.replicas.iter().flat_map(|replica| &replica.pools);
+        let pools = self.0.write.iter().chain(&self.0.primary_read).chain(replicas);
+        futures::future::join_all(pools.map(PgPool::close)).await;
+    }
+
+    /// A connection of its own to the primary, for the one writer of something: an appender or a projection.
+    pub(crate) async fn writer(
+        &self,
+        database: Database,
+        name: &str,
+    ) -> Result<PgConnection, sqlx::Error> {
+        let (config, primary) = (&self.0.config, &self.0.config.primary);
+        // Its statements take arrays and do not profit from a plan per execution.
+        let options = connect_options(&primary.host, primary.port, Role::Write, database.name())
+            .application_name(name)
+            .options([("plan_cache_mode", "force_generic_plan")]);
+        let timeout = config.pools.acquire_timeout_ms.duration();
+        match tokio::time::timeout(timeout, options.connect()).await {
+            Ok(connected) => connected,
+            Err(_) => Err(sqlx::Error::PoolTimedOut),
+        }
+    }
+
+    fn watch(&self) {
+        let inner = &self.0;
+        inner.tasks.spawn(replicas::watch(Arc::clone(inner), inner.stop.clone()));
+        let (pools, stop) = (Arc::clone(inner), inner.stop.clone());
+        inner.tasks.spawn(async move {
+            let mut tick = tokio::time::interval(Duration::from_secs(1));
+            while stop.run_until_cancelled(tick.tick()).await.is_some() {
+                pools.publish_in_use();
+            }
+        });
+    }
+}
+
+impl Inner {
+    fn publish_in_use(&self) {
+        let in_use = |pool: &PgPool| f64::from(pool.size()) - pool.num_idle() as f64;
+        for database in Database::ALL {
+            let index = database.index();
+            let primary = in_use(&self.write[index]) + in_use(&self.primary_read[index]);
+            let replicas = self.replicas.iter().map(|r| (r.name, in_use(&r.pools[index])));
+            for (server, value) in std::iter::once(("primary", primary)).chain(replicas) {
+                metrics::gauge!("backend_db_pool_in_use", "database" => database.label(), "server" => server)
+                    .set(value.max(0.0));
+            }
+        }
+    }
+}
+
+fn pool(
+    config: &config::Database,
+    host: &str,
+    port: u16,
+    database: Database,
+    role: Role,
+    size: u32,
+) -> PgPool {
+    let statement_timeout = config.pools.statement_timeout_ms.0.to_string();
+    // A generic plan of a partitioned table locks every partition before it prunes: 33 locks instead of 3.
+    let options = connect_options(host, port, role, database.name())
+        .options([("plan_cache_mode", "force_custom_plan")])
+        .options([("statement_timeout", statement_timeout.as_str())]);
+    PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(config.pools.acquire_timeout_ms.duration())
+        // A ping before each statement would double the round trips; a dead connection shows at its first use.
+        .test_before_acquire(false)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .connect_lazy_with(options)
+}
+
+pub(super) fn connect_options(
+    host: &str,
+    port: u16,
+    role: Role,
+    database: &str,
+) -> PgConnectOptions {
+    let options = PgConnectOptions::new_without_pgpass()
+        .port(port)
+        .username(match role {
+            Role::Write => "app_rw",
+            Role::Read => "app_ro",
+            Role::Monitor => "app_monitor",
+        })
+        .database(database)
+        .application_name("reference-backend")
+        .disable_statement_logging();
+    at(options, host)
+}
+
+/// A directory means its Unix socket.
+pub(super) fn at(options: PgConnectOptions, host: &str) -> PgConnectOptions {
+    if host.starts_with('/') { options.socket(host) } else { options.host(host) }
+}

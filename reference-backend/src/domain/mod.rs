@@ -1,0 +1,11 @@
+//! What the business means: identifiers, money, commands, events and the cash account. Pure: no clock, no I/O.
+
+mod account;
+mod command;
+mod entry;
+mod ids;
+
+pub use account::CashAccount;
+pub use command::{Action, Command, Event, RecordedEvent, UnknownEventType};
+pub use entry::{Amount, Category, Entry, EntryError};
+pub use ids::{CommandId, OrgId, OrgIdError, PropertyId, Version};

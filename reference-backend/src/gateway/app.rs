@@ -1,0 +1,127 @@
+//! What handlers share: the checks, the caches, the databases, the event store; and the one way a read takes.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use metrics::Counter;
+
+use super::auth::Verifier;
+use super::extract::Consistency;
+use super::problem::Problem;
+use super::reply::Reply;
+use crate::cache::{Caches, Live, LiveCache, LiveError, Loaded, Lookup};
+use crate::config;
+use crate::db::{Databases, Freshness};
+use crate::domain::OrgId;
+use crate::events::EventStore;
+use crate::partitioning::Horizon;
+use crate::projections::{Projection, Projections};
+use crate::telemetry::Metrics;
+
+/// One process's state.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) settings: config::Server,
+    pub(crate) verifier: Verifier,
+    pub(crate) databases: Databases,
+    pub(crate) caches: Arc<Caches>,
+    /// None where no service that writes is hosted.
+    pub(crate) writing: Option<Writing>,
+    /// The days that entries may be booked on. Grows when partitions are made.
+    pub(crate) horizon: ArcSwap<Horizon>,
+    pub(crate) metrics: Metrics,
+    pub(super) cache_reads: Counter,
+}
+
+/// The parts that take commands, and follow them.
+#[derive(Debug, Clone)]
+pub(crate) struct Writing {
+    pub(crate) store: EventStore,
+    pub(crate) projections: Projections,
+}
+
+impl App {
+    /// A read of a projected value: cache → replica → primary. Where this process does not follow the events, it cannot keep
+    /// the cache true, and so asks a server each time.
+    pub(crate) async fn cached<L, F>(
+        &self,
+        cache: &LiveCache<L>,
+        org: OrgId,
+        consistency: Consistency,
+        view: L::View,
+        load: impl Fn(Freshness) -> F,
+    ) -> Result<Reply, Problem>
+    where
+        L: Live,
+        F: Future<Output = sqlx::Result<Loaded<L>>> + Send,
+    {
+        let freshness = self.as_of(cache.projection(), consistency).await?;
+        let (body, lookup, from) = if self.writing.is_some() {
+            // What the token names has been taken in by the caches, so a value of any age will do: it is brought up to date.
+            let answer = cache.read(org, view, load).await?;
+            (answer.body, answer.lookup, answer.from)
+        } else {
+            let loaded = load(freshness).await?;
+            (loaded.value.render(view), Lookup::Miss, loaded.from)
+        };
+        let body = body.ok_or_else(|| Problem::not_found("the organisation has no such thing"))?;
+        Ok(Reply { body, from: self.answered(lookup, from) })
+    }
+
+    /// Who answered; a hit is counted, because a statement counts itself where it runs.
+    pub(crate) fn answered(&self, lookup: Lookup, loaded_from: &'static str) -> &'static str {
+        if lookup == Lookup::Hit {
+            self.cache_reads.increment(1);
+            "cache"
+        } else {
+            loaded_from
+        }
+    }
+
+    /// What a server must have for a read of a projection to show the client's write; waits for the projection.
+    pub(crate) async fn as_of(
+        &self,
+        projection: Projection,
+        consistency: Consistency,
+    ) -> Result<Freshness, Problem> {
+        let Consistency(Some(token)) = consistency else { return Ok(Freshness::Any) };
+        let writing = self.writing.as_ref().ok_or_else(|| {
+            Problem::unavailable("this process does not follow the writes; leave the token out, or ask one that hosts revenues or expenses")
+        })?;
+        let wait = self.settings.read_your_writes_wait_ms.duration();
+        match writing.projections.wait_projected(projection, token, wait).await {
+            Some(lsn) => Ok(Freshness::AtLeast(lsn)),
+            None => Err(Problem::unavailable("the write of the token is not yet projected")),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&sqlx::Error> for Problem {
+    fn from(error: &sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) | sqlx::Error::PoolClosed => {
+                tracing::warn!(%error, "a database could not be reached");
+                Self::unavailable("a database could not be reached in time")
+            }
+            _ => {
+                tracing::error!(%error, "a statement failed");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<LiveError<sqlx::Error>> for Problem {
+    fn from(error: LiveError<sqlx::Error>) -> Self {
+        match error {
+            LiveError::Load(error) => Self::from(&*error),
+            LiveError::Outrun => Self::unavailable("the events outran the read"),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! From a request to checked values, once for all routes: who asks for which organisation ([`Tenant`]), the query
+//! ([`Params`]), the body
+//! ([`Body`]), the command's id ([`IdempotencyKey`]) and the write to be seen ([`Consistency`]). Whatever is unknown is refused by name: a
+//! misspelt filter that is ignored gives a wrong answer with status 200.
+
+use std::sync::Arc;
+
+use axum::RequestExt;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::app::App;
+use super::problem::Problem;
+use crate::domain::{CommandId, OrgId};
+use crate::events::ConsistencyToken;
+
+/// The header that names a command, so that a retry is not a second command.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The header that a write gives out and a read may carry.
+pub(crate) const CONSISTENCY_TOKEN: &str = "x-consistency-token";
+
+/// The organisation of the path, after the token was checked to be its own. A handler that takes one cannot serve another
+/// organisation's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tenant(pub(crate) OrgId);
+
+impl FromRequestParts<Arc<App>> for Tenant {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let claims = app.verifier.verify(&parts.headers)?;
+        let path = RawPathParams::from_request_parts(parts, app)
+            .await
+            .map_err(|_| Problem::malformed("the path is not valid UTF-8"))?;
+        let org = path
+            .iter()
+            .find(|(name, _)| *name == "org")
+            .and_then(|(_, text)| OrgId::new(text.parse().ok()?).ok())
+            .ok_or_else(|| Problem::malformed("the organisation in the path is not a number"))?;
+        if claims.org == org { Ok(Self(org)) } else { Err(Problem::other_organisation()) }
+    }
+}
+
+/// The query string as a type. Unknown parameters are refused when the type says `deny_unknown_fields`, as all do.
+#[derive(Debug)]
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+        Query::try_from_uri(&parts.uri)
+            .map(|Query(query)| Self(query))
+            .map_err(|rejection| Problem::malformed(rejection.body_text()))
+    }
+}
+
+/// The JSON body as a type: 400 when it is not JSON, 422 when it is JSON of another shape.
+#[derive(Debug)]
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
+        let bytes: Bytes = request.extract().await.map_err(|rejection: BytesRejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                Problem::too_large(app.settings.body_bytes_max)
+            } else {
+                Problem::malformed("the body could not be read to its end")
+            }
+        })?;
+        parse(&bytes).map(Self)
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        if error.is_data() {
+            Problem::invalid(error.to_string())
+        } else {
+            Problem::malformed(format!("the body is not JSON: {error}"))
+        }
+    })
+}
+
+/// The id of a command, given by the client: a retry with the same id is the same command.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IdempotencyKey(pub(crate) CommandId);
+
+impl FromRequestParts<Arc<App>> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+        parts
+            .headers
+            .get(IDEMPOTENCY_KEY)
+            .ok_or_else(|| Problem::malformed("the header Idempotency-Key is required"))?
+            .to_str()
+            .ok()
+            .and_then(|text| Uuid::try_parse(text).ok())
+            .map(|id| Self(id.into()))
+            .ok_or_else(|| Problem::malformed("the header Idempotency-Key is not a UUID"))
+    }
+}
+
+/// The write that a read must show, if the client named one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Consistency(pub(crate) Option<ConsistencyToken>);
+
+impl FromRequestParts<Arc<App>> for Consistency {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+        let Some(token) = parts.headers.get(CONSISTENCY_TOKEN) else { return Ok(Self(None)) };
+        token
+            .to_str()
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .map(|token| Self(Some(token)))
+            .ok_or_else(|| {
+                Problem::malformed("the header X-Consistency-Token is not one that a write gave")
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        #[expect(dead_code, reason = "only its shape matters")]
+        amount: u32,
+    }
+
+    #[test]
+    fn a_body_of_another_shape_is_refused_by_name() {
+        let refusal = |text: &str| {
+            let problem = parse::<Sample>(text.as_bytes()).unwrap_err();
+            (problem.status.as_u16(), problem.detail.into_owned())
+        };
+        let (status, detail) = refusal(r#"{"amount": 1, "colour": "red"}"#);
+        assert_eq!(status, 422);
+        assert!(detail.contains("unknown field `colour`"), "{detail}");
+        let (status, detail) = refusal("{}");
+        assert_eq!(status, 422);
+        assert!(detail.contains("missing field `amount`"), "{detail}");
+        assert_eq!(refusal("{").0, 400);
+    }
+}

@@ -1,0 +1,18 @@
+//! The way in: routes, who asks, whether there is room, how long it may take, and how refusals look. Turns requests into
+//! checked values for `services`, and their answers into responses. Knows no SQL and nothing about money.
+
+mod app;
+mod auth;
+mod extract;
+mod guard;
+mod meter;
+mod problem;
+mod reply;
+mod router;
+mod server;
+
+pub(crate) use app::App;
+pub(crate) use extract::{Body, CONSISTENCY_TOKEN, Consistency, IdempotencyKey, Params, Tenant};
+pub(crate) use problem::Problem;
+pub(crate) use reply::Reply;
+pub use server::{ServeError, serve};

@@ -1,0 +1,174 @@
+//! A process's life: open everything in order, answer until told to stop, close everything in reverse order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::serve::ListenerExt;
+use chrono::Utc;
+use metrics::counter;
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::app::{App, Writing};
+use super::auth::Verifier;
+use super::router::router;
+use crate::cache::Caches;
+use crate::config::Config;
+use crate::db::{Database, Databases, DbError};
+use crate::events::{EventStore, StartError};
+use crate::partitioning::{self, PartitionError};
+use crate::projections::{ProjectionError, Projections};
+use crate::services::Service;
+use crate::telemetry::Metrics;
+
+/// Time between two rounds of upkeep of the caches.
+const TEND: Duration = Duration::from_secs(1);
+/// Time between two looks at which partitions there are.
+const HORIZON: Duration = Duration::from_secs(60);
+
+/// Why the server could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The primary is not there.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// The partitions are not there.
+    #[error(transparent)]
+    Partitions(#[from] PartitionError),
+    /// The event store cannot write.
+    #[error(transparent)]
+    EventStore(#[from] StartError),
+    /// The projections cannot follow.
+    #[error("start the projections: {0}")]
+    Projections(#[from] ProjectionError),
+    /// The address is taken, or not ours.
+    #[error(
+        "listen on {address}: {source}\nhelp: set server.listen to a free address, or to port 0"
+    )]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Serves `hosted` services until `stop` is cancelled and all that was in flight is answered, written and projected.
+/// `listening` is told the address as soon as requests are accepted.
+///
+/// # Errors
+/// When something that the services need is missing at the start.
+pub async fn serve(
+    config: &Config,
+    secret: &SecretString,
+    hosted: &[Service],
+    metrics: Metrics,
+    stop: CancellationToken,
+    listening: impl FnOnce(SocketAddr),
+) -> Result<(), ServeError> {
+    let app = open(config, secret, hosted, metrics.clone()).await?;
+    let upkeep = TaskTracker::new();
+    let closing = CancellationToken::new();
+    upkeep.spawn(metrics.upkeep(closing.clone()));
+    upkeep.spawn(tend(Arc::clone(&app), closing.clone()));
+
+    let served = answer(Arc::clone(&app), config.server.listen, hosted, stop, listening).await;
+
+    if let Some(writing) = &app.writing {
+        writing.store.stop().await;
+        writing.projections.stop().await;
+    }
+    closing.cancel();
+    upkeep.close();
+    upkeep.wait().await;
+    app.databases.close().await;
+    served
+}
+
+async fn open(
+    config: &Config,
+    secret: &SecretString,
+    hosted: &[Service],
+    metrics: Metrics,
+) -> Result<Arc<App>, ServeError> {
+    let databases = Databases::connect(&config.database).await?;
+    let today = Utc::now().date_naive();
+    let horizon = partitioning::horizon(databases.write(Database::Finance), today).await?;
+    let caches = Arc::new(Caches::new(&config.cache));
+    let writes = [Service::Revenues, Service::Expenses];
+    let writing = if hosted.iter().any(|service| writes.contains(service)) {
+        let store = EventStore::start(&databases, &config.event_store).await?;
+        let observer = Arc::clone(&caches);
+        let projections =
+            Projections::start(&databases, &store, &config.projections, observer).await?;
+        Some(Writing { store, projections })
+    } else {
+        None
+    };
+    Ok(Arc::new(App {
+        settings: config.server.clone(),
+        verifier: Verifier::new(secret, config.auth.leeway_seconds),
+        databases,
+        caches,
+        writing,
+        horizon: ArcSwap::from_pointee(horizon),
+        metrics,
+        cache_reads: counter!("backend_reads_total",
+            "source" => "cache", "server" => "cache", "reason" => "none"),
+    }))
+}
+
+/// Accepts and answers until told to stop; then gives what is in flight a bounded time.
+async fn answer(
+    app: Arc<App>,
+    address: SocketAddr,
+    hosted: &[Service],
+    stop: CancellationToken,
+    listening: impl FnOnce(SocketAddr),
+) -> Result<(), ServeError> {
+    let refused = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let bound = listener.local_addr().map_err(refused)?;
+    // An answer is one small packet; waiting to fill it only adds latency.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps Nagle's algorithm");
+        }
+    });
+    let drain = app.settings.drain_timeout_ms.duration();
+    let serving = axum::serve(listener, router(app, hosted))
+        .with_graceful_shutdown(stop.clone().cancelled_owned())
+        .into_future();
+    listening(bound);
+    tokio::select! {
+        ended = serving => ended.map_err(refused),
+        () = async { stop.cancelled().await; tokio::time::sleep(drain).await } => {
+            tracing::warn!(after_ms = drain.as_millis(), "requests still in flight were cut off");
+            Ok(())
+        }
+    }
+}
+
+/// Upkeep of the caches and of the days that can be booked.
+async fn tend(app: Arc<App>, stop: CancellationToken) {
+    let mut caches = tokio::time::interval(TEND);
+    let mut horizon = tokio::time::interval(HORIZON);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = caches.tick() => app.caches.tend().await,
+            _ = horizon.tick() => {
+                let finance = app.databases.write(Database::Finance);
+                match partitioning::horizon(finance, Utc::now().date_naive()).await {
+                    Ok(found) => app.horizon.store(Arc::new(found)),
+                    Err(error) => tracing::warn!(%error, "the partitions could not be read"),
+                }
+            }
+        }
+    }
+}

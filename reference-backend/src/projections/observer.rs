@@ -1,0 +1,24 @@
+//! Whoever keeps something in step with a projection, within this process.
+
+use std::fmt::Debug;
+
+use futures::future::BoxFuture;
+
+use super::Projection;
+use crate::domain::RecordedEvent;
+use crate::events::Shard;
+
+/// Told what the projections commit.
+pub trait Observer: Debug + Send + Sync + 'static {
+    /// Where a projection stands in a shard at the start; the first events told will be those after it.
+    fn begin(&self, projection: Projection, shard: Shard, position: i64);
+
+    /// Events of one shard, in order and without gaps, after their transaction was committed and before anyone who waits for
+    /// them is told.
+    fn committed<'a>(
+        &'a self,
+        projection: Projection,
+        shard: Shard,
+        events: &'a [RecordedEvent],
+    ) -> BoxFuture<'a, ()>;
+}

@@ -1,0 +1,137 @@
+//! `cash`: daily balances of a period, and the latest position of every property.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use chrono::{Days, NaiveDate, Utc};
+use serde::Deserialize;
+
+use super::rows::{At, BalanceRow, split};
+use crate::cache::{Balances, CashBook, CashView, Loaded, WINDOW_DAYS, window_start};
+use crate::db::{Database, Freshness};
+use crate::domain::{OrgId, PropertyId};
+use crate::events::Shard;
+use crate::gateway::{App, Consistency, Params, Problem, Reply, Tenant};
+use crate::projections::Projection;
+
+/// The longest period of one answer.
+const PERIOD_DAYS_MAX: u64 = 366;
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/orgs/{org}/cash/balances", get(balances))
+        .route("/v1/orgs/{org}/cash/position", get(position))
+}
+
+/// Which balances: all properties and the last 31 days unless said otherwise.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Period {
+    property: Option<PropertyId>,
+    from: Option<NaiveDate>,
+    to: Option<NaiveDate>,
+}
+
+async fn position(
+    Tenant(org): Tenant,
+    consistency: Consistency,
+    State(app): State<Arc<App>>,
+) -> Result<Reply, Problem> {
+    let load = |freshness| load(&app, org, freshness);
+    app.cached(&app.caches.cash, org, consistency, CashView::Position, load).await
+}
+
+async fn balances(
+    Tenant(org): Tenant,
+    consistency: Consistency,
+    Params(period): Params<Period>,
+    State(app): State<Arc<App>>,
+) -> Result<Reply, Problem> {
+    let today = Utc::now().date_naive();
+    if period == Period::default() {
+        let load = |freshness| load(&app, org, freshness);
+        let view = CashView::Balances { today };
+        return app.cached(&app.caches.cash, org, consistency, view, load).await;
+    }
+    let (from, to) = bounds(&period, today)?;
+    let property = period.property.map(PropertyId::uuid);
+    let freshness = app.as_of(Projection::Finance, consistency).await?;
+    let mut reader = app.databases.read(Database::Finance, freshness);
+    let query = || sqlx::query_as(PERIOD).bind(org.get()).bind(from).bind(to).bind(property);
+    let rows: Vec<BalanceRow> = reader.fetch_all(query).await?;
+    let balances = rows.into_iter().filter_map(BalanceRow::checked).collect();
+    Ok(Reply::json(&Balances { from, to, balances }, reader.source().server()))
+}
+
+/// The first and last day asked for.
+fn bounds(period: &Period, today: NaiveDate) -> Result<(NaiveDate, NaiveDate), Problem> {
+    let to = period.to.unwrap_or(today);
+    let from = period.from.unwrap_or_else(|| to - Days::new(WINDOW_DAYS - 1));
+    if from > to {
+        return Err(Problem::malformed(format!("`from` {from} is after `to` {to}")));
+    }
+    if to.signed_duration_since(from).num_days() >= PERIOD_DAYS_MAX.cast_signed() {
+        return Err(Problem::malformed(format!(
+            "the period from {from} to {to} is longer than {PERIOD_DAYS_MAX} days"
+        )));
+    }
+    Ok((from, to))
+}
+
+const PERIOD: &str = "\
+    SELECT property_id, date, opening_cents, revenue_cents, expense_cents, closing_cents \
+    FROM daily_cash_balances_partitioned \
+    WHERE org_id = $1 AND date BETWEEN $2 AND $3 AND ($4::uuid IS NULL OR property_id = $4) \
+    ORDER BY property_id, date";
+
+/// Each property's days from $2 on, and its last one before. Read within one partition, from its primary key.
+const BOOK: &str = "\
+    SELECT c.position, b.property_id, b.date, b.opening_cents, b.revenue_cents, b.expense_cents, b.closing_cents \
+    FROM (SELECT coalesce(max(position), 0) AS position FROM projection_checkpoints \
+          WHERE projection = 'finance' AND shard = $3) AS c \
+    LEFT JOIN ( \
+        SELECT property_id, date, opening_cents, revenue_cents, expense_cents, closing_cents \
+        FROM daily_cash_balances_partitioned WHERE org_id = $1 AND date >= $2 \
+        UNION ALL \
+        (SELECT DISTINCT ON (property_id) \
+             property_id, date, opening_cents, revenue_cents, expense_cents, closing_cents \
+         FROM daily_cash_balances_partitioned WHERE org_id = $1 AND date < $2 \
+         ORDER BY property_id, date DESC) \
+    ) AS b ON true \
+    ORDER BY b.property_id, b.date";
+
+async fn load(app: &App, org: OrgId, freshness: Freshness) -> sqlx::Result<Loaded<CashBook>> {
+    let from = window_start(Utc::now().date_naive());
+    let mut reader = app.databases.read(Database::Finance, freshness);
+    let query = || sqlx::query_as(BOOK).bind(org.get()).bind(from).bind(Shard::of(org).number());
+    let found: Vec<At<BalanceRow>> = reader.fetch_all(query).await?;
+    let (position, rows) = split(found, BalanceRow::checked);
+    let value = CashBook::new(from, rows);
+    Ok(Loaded { value, position, from: reader.source().server() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_period_is_31_days_unless_said_and_never_above_a_year() {
+        let day = |text: &str| text.parse::<NaiveDate>().unwrap();
+        let period = |from: &str, to: &str| Period {
+            property: None,
+            from: from.parse().ok(),
+            to: to.parse().ok(),
+        };
+        let today = day("2026-11-30");
+        assert_eq!(bounds(&period("", ""), today).unwrap(), (day("2026-10-31"), today));
+        assert_eq!(
+            bounds(&period("", "2026-03-31"), today).unwrap(),
+            (day("2026-03-01"), day("2026-03-31"))
+        );
+        assert!(bounds(&period("2026-01-01", "2027-01-01"), today).is_ok());
+        assert!(bounds(&period("2026-01-01", "2027-01-02"), today).is_err());
+        assert!(bounds(&period("2026-12-01", ""), today).is_err());
+    }
+}

@@ -1,0 +1,82 @@
+//! `events`: what happened to a property's cash account, in order. History before its snapshot is not kept as events.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::db::Database;
+use crate::domain::{CommandId, Entry, PropertyId, RecordedEvent, Version};
+use crate::events::{read_events, snapshot_version};
+use crate::gateway::{App, Consistency, Params, Problem, Reply, Tenant};
+use crate::projections::Projection;
+
+const LIMIT: i64 = 100;
+const LIMIT_MAX: i64 = 1_000;
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new().route("/v1/orgs/{org}/events", get(list))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stream {
+    property: PropertyId,
+    after_version: Option<Version>,
+    limit: Option<i64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Events<'a> {
+    property: PropertyId,
+    snapshot_version: Version,
+    events: Vec<EventAnswer<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct EventAnswer<'a> {
+    version: Version,
+    position: i64,
+    command: CommandId,
+    recorded_at: DateTime<Utc>,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    entry: &'a Entry,
+}
+
+impl<'a> From<&'a RecordedEvent> for EventAnswer<'a> {
+    fn from(event: &'a RecordedEvent) -> Self {
+        Self {
+            version: event.version,
+            position: event.position,
+            command: event.command,
+            recorded_at: event.recorded_at,
+            kind: event.event.type_name(),
+            entry: event.event.entry(),
+        }
+    }
+}
+
+async fn list(
+    Tenant(org): Tenant,
+    consistency: Consistency,
+    Params(Stream { property, after_version, limit }): Params<Stream>,
+    State(app): State<Arc<App>>,
+) -> Result<Reply, Problem> {
+    let limit = limit.unwrap_or(LIMIT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(Problem::malformed(format!(
+            "limit {limit}: expected a number from 1 to {LIMIT_MAX}"
+        )));
+    }
+    let freshness = app.as_of(Projection::Finance, consistency).await?;
+    let mut reader = app.databases.read(Database::EventStore, freshness);
+    let snapshot_version = snapshot_version(&mut reader, org, property).await?;
+    let after = after_version.unwrap_or(Version::ZERO);
+    let events = read_events(&mut reader, org, property, after, limit).await?;
+    let events = events.iter().map(EventAnswer::from).collect();
+    Ok(Reply::json(&Events { property, snapshot_version, events }, reader.source().server()))
+}

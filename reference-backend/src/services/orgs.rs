@@ -1,0 +1,142 @@
+//! `orgs`: an organisation's own record, its name to be changed, and the list of its properties.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use crate::cache::{Fixed, Lookup, OrgRecord, PropertyList};
+use crate::db::{Database, Freshness};
+use crate::domain::{OrgId, Version};
+use crate::gateway::{App, Body, Problem, Reply, Tenant};
+
+/// The longest name, in characters.
+const NAME_CHARS_MAX: usize = 200;
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/orgs/{org}", get(show).patch(rename))
+        .route("/v1/orgs/{org}/properties", get(list_properties))
+}
+
+#[derive(Debug, FromRow, Serialize)]
+struct OrgRow {
+    org_id: i64,
+    name: String,
+    size_class: String,
+    country: String,
+    currency: String,
+    version: i32,
+    created_at: DateTime<Utc>,
+}
+
+impl OrgRow {
+    fn record(&self) -> OrgRecord {
+        OrgRecord { version: Version::new(self.version), body: Reply::json(self, "").body }
+    }
+}
+
+async fn show(Tenant(org): Tenant, State(app): State<Arc<App>>) -> Result<Reply, Problem> {
+    let found = app.caches.orgs.read(org, |freshness| load_org(&app, org, freshness)).await;
+    let (found, lookup) = found.map_err(|error| Problem::from(&*error))?;
+    let record = found.value.as_ref().ok_or_else(|| no_such(org))?;
+    Ok(Reply { body: record.body.clone(), from: app.answered(lookup, found.from) })
+}
+
+fn no_such(org: OrgId) -> Problem {
+    Problem::not_found(format!("there is no organisation {org}"))
+}
+
+const ORG: &str = "\
+    SELECT org_id, name, size_class, country::text, currency::text, version, created_at \
+    FROM organisations WHERE org_id = $1";
+
+async fn load_org(app: &App, org: OrgId, freshness: Freshness) -> sqlx::Result<Fixed<OrgRecord>> {
+    let mut reader = app.databases.read(Database::Shared, freshness);
+    let query = || sqlx::query_as(ORG).bind(org.get());
+    let found: Option<OrgRow> = reader.fetch_optional(query).await?;
+    Ok(Fixed { value: found.map(|row| row.record()), from: reader.source().server() })
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rename {
+    name: String,
+}
+
+const RENAME: &str = "\
+    UPDATE organisations SET name = $2, version = version + 1 WHERE org_id = $1 \
+    RETURNING org_id, name, size_class, country::text, currency::text, version, created_at";
+
+async fn rename(
+    Tenant(org): Tenant,
+    State(app): State<Arc<App>>,
+    Body(Rename { name }): Body<Rename>,
+) -> Result<impl IntoResponse, Problem> {
+    let chars = name.chars().count();
+    if !(1..=NAME_CHARS_MAX).contains(&chars) || name.chars().any(char::is_control) {
+        return Err(Problem::invalid(format!(
+            "name: expected 1 to {NAME_CHARS_MAX} characters without control characters"
+        )));
+    }
+    let query = sqlx::query_as(RENAME).bind(org.get()).bind(name);
+    let renamed: Option<OrgRow> =
+        query.fetch_optional(app.databases.write(Database::Shared)).await?;
+    let record = renamed.ok_or_else(|| no_such(org))?.record();
+    app.caches.orgs.updated(org, record.version).await;
+    Ok(([(CONTENT_TYPE, "application/json")], record.body))
+}
+
+async fn list_properties(
+    Tenant(org): Tenant,
+    State(app): State<Arc<App>>,
+) -> Result<Reply, Problem> {
+    let (found, lookup) = properties(&app, org).await?;
+    let list = found.value.as_ref().ok_or_else(|| no_such(org))?;
+    Ok(Reply { body: list.body.clone(), from: app.answered(lookup, found.from) })
+}
+
+#[derive(Debug, FromRow, Serialize)]
+struct PropertyRow {
+    property_id: Uuid,
+    name: String,
+    city: String,
+    rooms: i32,
+    created_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Serialize)]
+struct PropertiesAnswer<'a> {
+    properties: &'a [PropertyRow],
+}
+
+/// An organisation's properties, from the cache where possible. Also how a write learns whether a property is the
+/// organisation's own.
+pub(super) async fn properties(
+    app: &App,
+    org: OrgId,
+) -> Result<(Arc<Fixed<PropertyList>>, Lookup), Problem> {
+    let load = async { load_properties(app, org).await.map(Arc::new) };
+    let found = app.caches.properties.get_or_load(org, load).await;
+    found.map_err(|error| Problem::from(&*error))
+}
+
+const PROPERTIES: &str = "\
+    SELECT property_id, name, city, rooms, created_at FROM properties WHERE org_id = $1 \
+    ORDER BY property_id";
+
+async fn load_properties(app: &App, org: OrgId) -> sqlx::Result<Fixed<PropertyList>> {
+    let mut reader = app.databases.read(Database::Hospitality, Freshness::Any);
+    let query = || sqlx::query_as(PROPERTIES).bind(org.get());
+    let rows: Vec<PropertyRow> = reader.fetch_all(query).await?;
+    let ids = rows.iter().map(|row| row.property_id.into()).collect();
+    let body = Reply::json(&PropertiesAnswer { properties: &rows }, "").body;
+    Ok(Fixed { value: Some(PropertyList { ids, body }), from: reader.source().server() })
+}

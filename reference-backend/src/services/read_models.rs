@@ -1,0 +1,58 @@
+//! `read-models`: what screens show, ready made: an organisation's finance summaries.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::routing::get;
+use uuid::Uuid;
+
+use super::rows::{At, SummaryRow, split};
+use crate::cache::{Loaded, Summaries, SummaryView};
+use crate::db::{Database, Freshness};
+use crate::domain::{OrgId, PropertyId};
+use crate::events::Shard;
+use crate::gateway::{App, Consistency, Problem, Reply, Tenant};
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/orgs/{org}/finance-summary", get(all))
+        .route("/v1/orgs/{org}/finance-summary/{property}", get(one))
+}
+
+async fn all(
+    Tenant(org): Tenant,
+    consistency: Consistency,
+    State(app): State<Arc<App>>,
+) -> Result<Reply, Problem> {
+    let load = |freshness| load(&app, org, freshness);
+    app.cached(&app.caches.summaries, org, consistency, SummaryView::All, load).await
+}
+
+async fn one(
+    Tenant(org): Tenant,
+    consistency: Consistency,
+    Path((_, property)): Path<(String, String)>,
+    State(app): State<Arc<App>>,
+) -> Result<Reply, Problem> {
+    let property = Uuid::try_parse(&property)
+        .map_err(|_| Problem::malformed("the property in the path is not a UUID"))?;
+    let view = SummaryView::One(PropertyId::from(property));
+    let load = |freshness| load(&app, org, freshness);
+    app.cached(&app.caches.summaries, org, consistency, view, load).await
+}
+
+const SUMMARIES: &str = "\
+    SELECT c.position, s.property_id, s.revenue_cents, s.expense_cents, s.entry_count, \
+           s.last_entry_date, s.version, s.doc \
+    FROM (SELECT coalesce(max(position), 0) AS position FROM projection_checkpoints \
+          WHERE projection = 'finance-summary' AND shard = $2) AS c \
+    LEFT JOIN finance_summaries AS s ON s.org_id = $1";
+
+async fn load(app: &App, org: OrgId, freshness: Freshness) -> sqlx::Result<Loaded<Summaries>> {
+    let mut reader = app.databases.read(Database::ReadModels, freshness);
+    let query = || sqlx::query_as(SUMMARIES).bind(org.get()).bind(Shard::of(org).number());
+    let found: Vec<At<SummaryRow>> = reader.fetch_all(query).await?;
+    let (position, rows) = split(found, SummaryRow::checked);
+    Ok(Loaded { value: rows.into_iter().collect(), position, from: reader.source().server() })
+}

@@ -1,0 +1,115 @@
+//! Rows as the read statements give them, and their way to checked values.
+//!
+//! A statement for a cached value starts from the projection's checkpoint and left-joins the rows, so that it tells the
+//! position of its own snapshot, on whichever server and even when there are no rows.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Deserialize;
+use sqlx::FromRow;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use crate::cache::{Balance, Row, Summary};
+use crate::domain::{PropertyId, Version};
+
+/// A row with the position of the snapshot that it was read in.
+#[derive(Debug, FromRow)]
+pub(super) struct At<T: for<'r> FromRow<'r, sqlx::postgres::PgRow>> {
+    pub(super) position: i64,
+    #[sqlx(flatten)]
+    pub(super) row: T,
+}
+
+/// The position of a snapshot, and its rows.
+pub(super) fn split<T, U>(found: Vec<At<T>>, checked: impl Fn(T) -> Option<U>) -> (i64, Vec<U>)
+where
+    T: for<'r> FromRow<'r, sqlx::postgres::PgRow>,
+{
+    let position = found.first().map_or(0, |at| at.position);
+    (position, found.into_iter().filter_map(|at| checked(at.row)).collect())
+}
+
+/// A daily balance, or nothing where the left join found none.
+#[derive(Debug, FromRow)]
+pub(super) struct BalanceRow {
+    property_id: Option<Uuid>,
+    date: Option<NaiveDate>,
+    opening_cents: Option<i64>,
+    revenue_cents: Option<i64>,
+    expense_cents: Option<i64>,
+    closing_cents: Option<i64>,
+}
+
+impl BalanceRow {
+    pub(super) fn checked(self) -> Option<Balance> {
+        Some(Balance {
+            property: PropertyId::from(self.property_id?),
+            date: self.date?,
+            opening_cents: self.opening_cents?,
+            revenue_cents: self.revenue_cents?,
+            expense_cents: self.expense_cents?,
+            closing_cents: self.closing_cents?,
+        })
+    }
+}
+
+/// A revenue or an expense, or nothing.
+#[derive(Debug, FromRow)]
+pub(super) struct EntryRow {
+    id: Option<Uuid>,
+    property_id: Option<Uuid>,
+    category: Option<String>,
+    amount_cents: Option<i64>,
+    date: Option<NaiveDate>,
+    recorded_at: Option<DateTime<Utc>>,
+}
+
+impl EntryRow {
+    pub(super) fn checked(self) -> Option<Row> {
+        Some(Row {
+            id: self.id?.into(),
+            property: PropertyId::from(self.property_id?),
+            category: self.category?.into(),
+            amount_cents: self.amount_cents?,
+            date: self.date?,
+            recorded_at: self.recorded_at?,
+        })
+    }
+}
+
+/// A finance summary, or nothing.
+#[derive(Debug, FromRow)]
+pub(super) struct SummaryRow {
+    property_id: Option<Uuid>,
+    revenue_cents: Option<i64>,
+    expense_cents: Option<i64>,
+    entry_count: Option<i64>,
+    last_entry_date: Option<NaiveDate>,
+    version: Option<i32>,
+    doc: Option<Json<SummaryDoc>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SummaryDoc {
+    revenue_categories: BTreeSet<String>,
+    expense_categories: BTreeSet<String>,
+}
+
+impl SummaryRow {
+    pub(super) fn checked(self) -> Option<Summary> {
+        let Json(doc) = self.doc?;
+        let shared = |names: BTreeSet<String>| names.into_iter().map(Into::into).collect();
+        Some(Summary {
+            property: PropertyId::from(self.property_id?),
+            revenue_cents: self.revenue_cents?,
+            expense_cents: self.expense_cents?,
+            entry_count: self.entry_count?,
+            last_entry_date: self.last_entry_date,
+            version: Version::new(self.version?),
+            revenue_categories: shared(doc.revenue_categories),
+            expense_categories: shared(doc.expense_categories),
+        })
+    }
+}

@@ -1,0 +1,7 @@
+//! Logs to standard error, metrics for Prometheus.
+
+mod logs;
+mod recorder;
+
+pub use logs::{LogError, init_logs};
+pub use recorder::{Metrics, RecorderError};

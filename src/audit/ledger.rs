@@ -1,0 +1,54 @@
+//! The client's ledger as a temporary table beside the events.
+
+use sqlx::postgres::PgConnection;
+
+use super::error::AuditError;
+use super::server::execute;
+use crate::archive::{LedgerEntry, Outcome};
+
+/// Bytes sent at a time.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Creates and fills `pg_temp.ledger (command_id, org_id, outcome)`; outcome is 1 = acknowledged, 2 = refused,
+/// 3 = unknown.
+pub(super) async fn load(
+    connection: &mut PgConnection,
+    ledger: &[LedgerEntry],
+) -> Result<(), AuditError> {
+    let act = "load the ledger";
+    let during = || AuditError::during(act);
+    let create = "CREATE TEMP TABLE ledger (command_id uuid, org_id bigint, outcome smallint)";
+    execute(connection, act, create).await?;
+    let mut copy = connection
+        .copy_in_raw("COPY pg_temp.ledger FROM STDIN (FORMAT binary)")
+        .await
+        .map_err(during())?;
+    let mut bytes = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+    for entry in ledger {
+        encode(entry, &mut bytes);
+        if bytes.len() >= CHUNK_BYTES {
+            copy.send(bytes.as_slice()).await.map_err(during())?;
+            bytes.clear();
+        }
+    }
+    bytes.extend_from_slice(&(-1_i16).to_be_bytes());
+    copy.send(bytes).await.map_err(during())?;
+    copy.finish().await.map_err(during())?;
+    execute(connection, act, "ANALYZE pg_temp.ledger").await
+}
+
+/// One row of binary COPY: number of fields, then each with its length.
+fn encode(entry: &LedgerEntry, bytes: &mut Vec<u8>) {
+    let outcome: i16 = match entry.outcome {
+        Outcome::Acknowledged => 1,
+        Outcome::Refused => 2,
+        Outcome::Unknown => 3,
+    };
+    bytes.extend_from_slice(&3_i16.to_be_bytes());
+    bytes.extend_from_slice(&16_i32.to_be_bytes());
+    bytes.extend_from_slice(entry.command.uuid().as_bytes());
+    bytes.extend_from_slice(&8_i32.to_be_bytes());
+    bytes.extend_from_slice(&entry.org.as_i64().to_be_bytes());
+    bytes.extend_from_slice(&2_i32.to_be_bytes());
+    bytes.extend_from_slice(&outcome.to_be_bytes());
+}

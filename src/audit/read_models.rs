@@ -1,0 +1,44 @@
+//! Laws of the read models.
+
+use sqlx::postgres::PgConnection;
+
+use super::error::AuditError;
+use super::law::Law;
+use super::server::{EVENT_STORE, READ_MODELS, bring, connect, execute};
+use super::store::{REPLAYED, REPLAYED_TABLE};
+use crate::scenario::PostgresEndpoint;
+
+pub(super) const LAWS: &[Law] = &[
+    Law {
+        check: "each finance summary equals its snapshot and events",
+        counted: "SELECT count(*) FROM finance_summaries",
+        broken: "
+            SELECT format('account %s of organisation %s: version %s, %s entries of %s and %s cents; expected version %s, %s of %s and %s',
+                          property_id, org_id, s.version, s.entry_count, s.revenue_cents, s.expense_cents,
+                          r.version, r.entries, r.revenue_cents, r.expense_cents) AS what
+            FROM finance_summaries s FULL JOIN pg_temp.replayed r USING (org_id, property_id)
+            WHERE (s.revenue_cents, s.expense_cents, s.entry_count, s.version)
+                  IS DISTINCT FROM (r.revenue_cents, r.expense_cents, r.entries, r.version)",
+    },
+    Law {
+        check: "each finance summary shows the days and categories of its events",
+        counted: "SELECT count(*) FROM pg_temp.replayed WHERE last_date IS NOT NULL",
+        broken: "
+            SELECT format('account %s of organisation %s: last entry %s, %s; its events are up to %s, %s and %s',
+                          property_id, org_id, s.last_entry_date, s.doc, r.last_date, r.revenue_categories,
+                          r.expense_categories) AS what
+            FROM finance_summaries s JOIN pg_temp.replayed r USING (org_id, property_id)
+            WHERE r.last_date > coalesce(s.last_entry_date, '-infinity')
+               OR NOT coalesce(s.doc->'revenue_categories' ?& r.revenue_categories, r.revenue_categories IS NULL)
+               OR NOT coalesce(s.doc->'expense_categories' ?& r.expense_categories, r.expense_categories IS NULL)",
+    },
+];
+
+/// Connects and brings the replayed accounts.
+pub(super) async fn prepare(primary: &PostgresEndpoint) -> Result<PgConnection, AuditError> {
+    let mut store = connect(primary, EVENT_STORE).await?;
+    let mut connection = connect(primary, READ_MODELS).await?;
+    execute(&mut connection, "replay the accounts", REPLAYED_TABLE).await?;
+    bring("replay the accounts", REPLAYED, &mut store, "pg_temp.replayed", &mut connection).await?;
+    Ok(connection)
+}

@@ -1,0 +1,138 @@
+//! Replicas: copied from the primary, started, awaited until they stream.
+
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use sqlx::Row;
+
+use super::directory::StackDirectory;
+use super::error::StackError;
+use super::postgres::{Server, Site, endpoint};
+use super::settings::Role;
+use super::wait::{Seen, TimedOut, wait_for};
+use crate::units::ByteSize;
+
+/// How often the primary is asked how far the replicas are.
+const ASK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Makes all replicas of a primary, side by side, and waits until each streams and has replayed what the primary
+/// has now.
+pub(super) async fn replicate(
+    site: &Site,
+    directory: &StackDirectory,
+    primary: &Server,
+    wal_compression: &str,
+) -> Result<Vec<Server>, StackError> {
+    // Before any backup starts. pg_basebackup can make its own slot, but does so after the backup's first
+    // checkpoint, and the checkpoint of a backup beside it may remove the WAL in between.
+    for place in 1..=site.sizing.replicas {
+        reserve_wal(primary, &slot(&endpoint(site, place).name)).await?;
+    }
+    let copies = (1..=site.sizing.replicas)
+        .map(|place| copy(site, directory, primary, place, wal_compression));
+    let replicas = try_join_all(copies).await?;
+    stream(site, primary, &replicas).await?;
+    Ok(replicas)
+}
+
+/// Name of a replica's slot, which may hold no hyphen.
+fn slot(replica: &str) -> String {
+    replica.replace('-', "_")
+}
+
+/// Makes a slot that holds the WAL from now on.
+async fn reserve_wal(primary: &Server, slot: &str) -> Result<(), StackError> {
+    let error = primary.sql_error("make a replication slot");
+    let mut connection = primary.connect().await?;
+    sqlx::query("SELECT pg_create_physical_replication_slot($1, immediately_reserve => true)")
+        .bind(slot)
+        .execute(&mut connection)
+        .await
+        .map_err(error)?;
+    Ok(())
+}
+
+async fn copy(
+    site: &Site,
+    directory: &StackDirectory,
+    primary: &Server,
+    place: u8,
+    wal_compression: &str,
+) -> Result<Server, StackError> {
+    let replica = endpoint(site, place);
+    let data = directory.make_data(&replica.name, &site.account)?;
+    // The name of the application is what pg_stat_replication knows the replica by.
+    let source = format!(
+        "host='{}' port={} user={} application_name={}",
+        site.sockets.display().to_string().replace('\\', r"\\").replace('\'', r"\'"),
+        primary.endpoint.port,
+        primary.endpoint.superuser,
+        replica.name,
+    );
+    let log = format!("{}-base-backup", replica.name);
+    let backup = site.run("pg_basebackup", &log, site.limits.base_backup, |command| {
+        command.arg("--dbname").arg(source).arg("--pgdata").arg(&data);
+        command.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"]);
+        command.args(["--slot", &slot(&replica.name)]);
+    });
+    backup
+        .await?
+        .map_err(|failure| StackError::BaseBackup { replica: replica.name.clone(), failure })?;
+    Server::start(site, replica, data, Role::Replica, wal_compression).await
+}
+
+async fn stream(site: &Site, primary: &Server, replicas: &[Server]) -> Result<(), StackError> {
+    if replicas.is_empty() {
+        return Ok(());
+    }
+    let mut behind = None;
+    let streaming = wait_for(site.limits.catch_up, ASK_INTERVAL, async || {
+        let states = states(primary, replicas).await?;
+        behind = states.iter().position(|state| !state.caught_up);
+        let status = states.into_iter().map(|state| state.status).collect::<Vec<_>>().join("; ");
+        Ok(if behind.is_none() { Seen::Done(()) } else { Seen::NotYet(status) })
+    });
+    let outcome = streaming.await?;
+    outcome.map_err(|TimedOut { limit, last }| StackError::ReplicaBehind {
+        limit,
+        last,
+        evidence: replicas[behind.unwrap_or(0)].evidence(),
+    })
+}
+
+struct State {
+    caught_up: bool,
+    status: String,
+}
+
+/// How far each replica is, as the primary sees it.
+async fn states(primary: &Server, replicas: &[Server]) -> Result<Vec<State>, StackError> {
+    let error = primary.sql_error("ask for the replicas' state");
+    let mut connection = primary.connect().await?;
+    let rows = sqlx::query(
+        "SELECT application_name, state,
+                pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(replay_lsn, '0/0'))::bigint AS behind
+         FROM pg_stat_replication",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .map_err(error)?;
+    let mut states = Vec::with_capacity(replicas.len());
+    for replica in replicas {
+        let name = replica.name();
+        let row = rows
+            .iter()
+            .find(|row| row.try_get::<&str, _>("application_name").is_ok_and(|n| n == name));
+        states.push(match row {
+            None => State { caught_up: false, status: format!("{name} is not connected") },
+            Some(row) => {
+                let state: &str = row.try_get("state").map_err(error)?;
+                let behind: i64 = row.try_get("behind").map_err(error)?;
+                let behind = u64::try_from(behind).unwrap_or(0);
+                let status = format!("{name}: {state}, {} behind", ByteSize::new(behind));
+                State { caught_up: state == "streaming" && behind == 0, status }
+            }
+        });
+    }
+    Ok(states)
+}
