@@ -5,11 +5,13 @@ mod load_support;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use load_support::{Server, drive, operation, plan, scenario};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use plimsoll::archive::{Distribution, LoadRecord, OperationSecond, Outcome, WorkerEnd};
-use plimsoll::load::{DriveEvent, Order, Schedule, Shard};
+use plimsoll::load::{Auth, DriveEvent, Order, Schedule, Shard};
 use plimsoll::scenario::Arrivals;
 use plimsoll::units::Micros;
 use tokio_util::sync::CancellationToken;
@@ -152,14 +154,56 @@ async fn wrong_answers_are_errors_and_late_ones_time_outs() {
     let (driven, _) = drive(&plan(scenario, &server.url)).await;
 
     assert_accounts_for_everything(&driven.record);
-    for operation in 0..3 {
+    for (operation, (path, _)) in paths.iter().enumerate().take(3) {
         let all = sum(&driven.record, operation);
-        assert_eq!((all.ok, all.errors), (0, 20), "{}", paths[operation].0);
+        assert_eq!((all.ok, all.errors), (0, 20), "{path}");
     }
     let slow = sum(&driven.record, 3);
     assert_eq!((slow.ok, slow.timeouts), (0, 5));
     assert!(percentile_us(&slow.service, 0.0) >= 299_000, "a time-out is timed like any other");
     assert_eq!(driven.record.goose.map(|g| (g.ok, g.failed)), Some((0, 65)));
+    // Whether the head of a broken answer still comes through depends on the server's timing.
+    let broke = |reason: &str| ["answer broke off", "connection lost"].contains(&reason);
+    let (broken, others): (Vec<_>, Vec<_>) =
+        driven.failures.iter().partition(|failure| broke(&failure.reason));
+    assert_eq!(broken.iter().map(|failure| failure.count).sum::<u64>(), 20);
+    let others: Vec<_> = others.iter().map(|f| (f.reason.as_str(), f.count)).collect();
+    let expected = [
+        ("unexpected status (status 500)", 20),
+        ("unexpected body (status 200)", 20),
+        ("no answer in time", 5),
+    ];
+    assert_eq!(others, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_has_a_token_and_nobody_sees_the_secret() {
+    const SECRET: &str = "a secret of thirty-two characters";
+    let server = Server::start().await;
+    let mut plan = plan(scenario(&[("/guarded", 50.0)], 1), &server.url);
+    plan.auth = Auth::Organisation { secret: SECRET.into() };
+    let mut seen = String::new();
+    let looking = |event: DriveEvent| {
+        if let DriveEvent::Ready { pid } = event {
+            for file in ["cmdline", "environ"] {
+                let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap();
+                seen.push_str(&String::from_utf8_lossy(&bytes));
+            }
+        }
+    };
+    let driven = load_support::drive_with(&plan, looking, &CancellationToken::new()).await.unwrap();
+    assert_accounts_for_everything(&driven.record);
+    assert_eq!(sum(&driven.record, 0).ok, 50);
+    assert!(seen.contains("worker") && !seen.contains(SECRET));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_asks_for_the_open_files_that_its_users_need() {
+    let mut scenario = scenario(&[("/", 10.0)], 1);
+    scenario.load.in_flight_max = u32::MAX;
+    let (driven, _) = drive(&plan(scenario, "http://127.0.0.1:9")).await;
+    let WorkerEnd::Lost { detail } = driven.record.worker else { panic!("not lost") };
+    assert!(detail.contains("lower load.in_flight_max"), "{detail}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,8 +237,7 @@ async fn a_worker_that_is_killed_leaves_what_it_told() {
     let killing = |event: DriveEvent| match event {
         DriveEvent::Ready { pid: its } => pid = its,
         DriveEvent::Second(progress) if progress.second == 1 => {
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
-            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+            kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
         }
         _ => {}
     };
@@ -213,17 +256,53 @@ async fn an_interrupted_session_keeps_its_record_and_ends_its_worker() {
     let server = Server::start().await;
     let plan = plan(scenario(&[("/ok/1", 100.0)], 20), &server.url);
     let cancel = CancellationToken::new();
-    let mut pid = 0;
+    let (mut pid, mut lead) = (0, Duration::MAX);
     let interrupting = |event: DriveEvent| match event {
         DriveEvent::Ready { pid: its } => pid = its,
+        DriveEvent::Started { at } => lead = at.saturating_duration_since(Instant::now()),
         DriveEvent::Second(progress) if progress.second == 1 => cancel.cancel(),
-        _ => {}
+        DriveEvent::Second(_) => {}
     };
     let driven = load_support::drive_with(&plan, interrupting, &cancel).await.unwrap();
     let WorkerEnd::Lost { detail } = &driven.record.worker else { panic!("not lost") };
     assert!(detail.starts_with("interrupted"), "{detail}");
+    assert!(
+        lead <= Duration::from_millis(500),
+        "second 0 is told on the session's clock: {lead:?}"
+    );
     assert!(sum(&driven.record, 0).ok >= 100);
     assert!(!std::path::Path::new(&format!("/proc/{pid}/exe")).exists(), "the worker is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stops_is_noticed_by_its_silence() {
+    let server = Server::start().await;
+    let plan = plan(scenario(&[("/ok/1", 100.0)], 60), &server.url);
+    let mut worker = None;
+    let stopping = |event: DriveEvent| match event {
+        DriveEvent::Ready { pid } => worker = Some(Pid::from_raw(i32::try_from(pid).unwrap())),
+        DriveEvent::Second(progress) if progress.second == 0 => {
+            kill(worker.unwrap(), Signal::SIGSTOP).unwrap();
+        }
+        _ => {}
+    };
+    let driven =
+        load_support::drive_with(&plan, stopping, &CancellationToken::new()).await.unwrap();
+    let WorkerEnd::Lost { detail } = &driven.record.worker else { panic!("not lost") };
+    assert!(detail.contains("said nothing for 10 s"), "{detail}");
+    assert!(detail.contains("killed by the session"), "{detail}");
+    assert!(sum(&driven.record, 0).ok > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_never_ends_is_ended() {
+    let mut scenario = scenario(&[("/", 10.0)], 1);
+    scenario.load.timeout = Micros::new(1_000);
+    let script = r#"echo '{"frame":"ready"}'; echo '{"frame":"started","unix_us":0}'
+        while :; do echo '{"frame":"second","operations":[],"seconds":[],"told":""}'; sleep 0.2; done"#;
+    let driven = load_support::drive_script(&plan(scenario, "http://127.0.0.1:9"), script).await;
+    let WorkerEnd::Lost { detail } = driven.record.worker else { panic!("not lost") };
+    assert!(detail.contains("went on long after the last arrival"), "{detail}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -148,19 +148,20 @@ impl<'a> Evidence<'a> {
                 None => Ruling::unknown(format!("{signal} could not be computed: no data")),
             };
         }
-        let find = |parts: &'_ [(&'a str, RequestFigures)], name: &str| {
-            parts.iter().position(|(known, _)| *known == name)
-        };
         let figures = match part {
             Part::Run => Some(&self.run),
-            Part::Operation(name) => find(&self.operations, name).map(|at| &self.operations[at].1),
-            Part::Service(name) => find(&self.services, name).map(|at| &self.services[at].1),
+            Part::Operation(name) => named(&self.operations, name),
+            Part::Service(name) => named(&self.services, name),
         };
         match figures {
             Some(figures) => Ruling::on_requests(rule, figures),
             None => Ruling::unknown("no samples: nothing was recorded for it".to_owned()),
         }
     }
+}
+
+fn named<'f>(parts: &'f [(&str, RequestFigures)], name: &str) -> Option<&'f RequestFigures> {
+    parts.iter().find(|(known, _)| *known == name).map(|(_, figures)| figures)
 }
 
 /// A rule applied to what was observed, before validity has its say.
@@ -606,6 +607,20 @@ mod tests {
             let (name, good, bad) = FIGURES[figure];
             let text = format!("{name} {}", if which { good } else { bad });
             prop_assert_ne!(judge(&without_data(), &scenario(&[&text])).verdict, Verdict::Pass);
+        }
+
+        #[test]
+        fn a_torn_record_is_judged_and_never_passes(
+            seconds in 0usize..24, clock in 0usize..24, boundaries in 0usize..24, operations in 0usize..=2,
+        ) {
+            let mut record = healthy();
+            record.load.operations.truncate(operations);
+            record.load.operations.iter_mut().for_each(|o| o.seconds.truncate(seconds));
+            record.load.seconds.truncate(clock);
+            record.timeline.series.iter_mut().for_each(|s| s.values.truncate(boundaries));
+            let gates = FIGURES.map(|(figure, good, _)| format!("{figure} {good}"));
+            let gates: Vec<&str> = gates.iter().map(String::as_str).collect();
+            prop_assert_eq!(judge(&record, &scenario(&gates)).verdict, Verdict::Inconclusive);
         }
 
         #[test]

@@ -1,11 +1,13 @@
 //! The account: what the schedule asked for, and of that, what the worker has told so far. Kept by the session, so that
 //! a worker that dies takes nothing with it, and cannot make what it left undone look as if it had never been asked.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use super::frame::WorkerPlan;
 use super::schedule::Schedule;
-use super::tally::{Tally, second_of};
+use super::tally::{OperationTally, Tally, second_of};
 use crate::archive::{
     GooseCount, LedgerEntry, LoadRecord, LoadSecond, OperationRecord, OperationSecond, WorkerEnd,
 };
@@ -13,11 +15,39 @@ use crate::archive::{
 /// How many seconds past axis and time-outs a worker may speak of, before its figures are nonsense.
 const GRACE_S: usize = 60;
 
+/// What is known when a worker has ended.
+#[derive(Debug)]
+pub struct Driven {
+    /// What was offered, sent and answered.
+    pub record: LoadRecord,
+    /// What the client was told about each command.
+    pub ledger: Vec<LedgerEntry>,
+    /// Why requests failed: one entry for each operation and reason.
+    pub failures: Vec<Failure>,
+}
+
+/// A reason for which requests of an operation failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// `name` in the scenario.
+    pub operation: String,
+    /// `unexpected status (status 503)`, `connection lost`, `no answer in time` …
+    pub reason: String,
+    /// How many requests.
+    pub count: u64,
+    /// Second of the axis in which the first of them was intended.
+    pub first_s: usize,
+    /// Second of the axis in which the last of them was intended.
+    pub last_s: usize,
+}
+
 /// The record of a run in the making.
 #[derive(Debug)]
 pub(crate) struct Account {
     record: LoadRecord,
     ledger: Vec<LedgerEntry>,
+    /// By operation and reason.
+    failures: BTreeMap<(usize, String), Failure>,
     namespace: Uuid,
     /// Arrivals of the worker's shard.
     intended: u64,
@@ -51,7 +81,15 @@ impl Account {
         }
         let horizon = axis + 2 * load.timeout.secs_ceil() as usize + GRACE_S;
         let namespace = plan.run.namespace();
-        Self { record, ledger: Vec::new(), namespace, intended, told: 0, horizon }
+        Self {
+            record,
+            ledger: Vec::new(),
+            failures: BTreeMap::new(),
+            namespace,
+            intended,
+            told: 0,
+            horizon,
+        }
     }
 
     /// Adds what the worker told; an error, and nothing added, when it cannot be true.
@@ -59,6 +97,7 @@ impl Account {
         self.check(tally)?;
         for part in &tally.operations {
             absorb(&mut self.record.operations[part.operation].seconds[part.second], &part.counts);
+            self.add_failures(part);
         }
         for part in &tally.seconds {
             let seconds = &mut self.record.seconds;
@@ -70,6 +109,23 @@ impl Account {
         self.ledger.extend(tally.told.iter().map(|told| told.entry(self.namespace)));
         self.told += tally.arrivals();
         Ok(())
+    }
+
+    fn add_failures(&mut self, part: &OperationTally) {
+        for (reason, count) in &part.failures {
+            let first = || Failure {
+                operation: self.record.operations[part.operation].name.clone(),
+                reason: reason.clone(),
+                count: 0,
+                first_s: part.second,
+                last_s: part.second,
+            };
+            let failure =
+                self.failures.entry((part.operation, reason.clone())).or_insert_with(first);
+            failure.count += count;
+            failure.first_s = failure.first_s.min(part.second);
+            failure.last_s = failure.last_s.max(part.second);
+        }
     }
 
     fn check(&self, tally: &Tally) -> Result<(), String> {
@@ -98,14 +154,11 @@ impl Account {
     }
 
     /// Closes the account.
-    pub(crate) fn close(
-        mut self,
-        goose: Option<GooseCount>,
-        worker: WorkerEnd,
-    ) -> (LoadRecord, Vec<LedgerEntry>) {
+    pub(crate) fn close(mut self, goose: Option<GooseCount>, worker: WorkerEnd) -> Driven {
         self.record.goose = goose;
         self.record.worker = worker;
-        (self.record, self.ledger)
+        let failures = self.failures.into_values().collect();
+        Driven { record: self.record, ledger: self.ledger, failures }
     }
 }
 
@@ -130,10 +183,12 @@ fn absorb_clock(sum: &mut LoadSecond, part: &LoadSecond) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::exchange::Answer;
+    use crate::load::exchange::{Answer, Exchange};
     use crate::load::recorder::{Fate, Sample};
-    use crate::load::tally::{OperationTally, Tallier};
+    use crate::load::tally::Tallier;
     use crate::load::testing;
+
+    const OK: Exchange = Exchange { answer: Answer::Ok, status: Some(200), reason: None };
 
     fn account(seconds: u64) -> Account {
         Account::new(&testing::plan(testing::scenario(&[30.0, 10.0], seconds), "http://x"))
@@ -143,7 +198,7 @@ mod tests {
     fn the_schedule_says_what_was_intended_not_the_worker() {
         let account = account(2);
         assert_eq!(account.open(), (80, 80));
-        let (record, _) = account.close(None, WorkerEnd::Finished);
+        let Driven { record, .. } = account.close(None, WorkerEnd::Finished);
         let intended: Vec<Vec<u64>> = record
             .operations
             .iter()
@@ -160,14 +215,14 @@ mod tests {
             arrival: 0,
             operation: 1,
             intended_us: 500_000,
-            fate: Fate::Sent { sent_us: 500_100, done_us, answer: Answer::Ok },
+            fate: Fate::Sent { sent_us: 500_100, done_us, exchange: OK },
             told: None,
         };
         let mut tallier = Tallier::new();
         account.add(&tallier.tally(vec![sample(600_000)], 0, 3)).unwrap();
         account.add(&tallier.tally(vec![sample(600_000), sample(3_100_000)], 3, 2)).unwrap();
         assert_eq!((account.told(), account.open()), (3, (77, 80)));
-        let (record, _) = account.close(None, WorkerEnd::Finished);
+        let Driven { record, .. } = account.close(None, WorkerEnd::Finished);
         let second = &record.operations[1].seconds[0];
         assert_eq!((second.ok, second.response.count(), second.response.counts().len()), (3, 3, 2));
         let clock: Vec<_> =
@@ -180,11 +235,31 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_is_kept_once_with_its_first_and_last_second() {
+        let mut account = account(3);
+        for second in [2, 0, 1] {
+            let failures = [("connection lost".to_owned(), 4)].into();
+            let counts = OperationSecond { sent: 4, errors: 4, ..OperationSecond::default() };
+            let part = OperationTally { operation: 1, second, counts, failures };
+            account.add(&Tally { operations: vec![part], ..Tally::default() }).unwrap();
+        }
+        let failures = account.close(None, WorkerEnd::Finished).failures;
+        let expected = Failure {
+            operation: "operation 1".into(),
+            reason: "connection lost".into(),
+            count: 12,
+            first_s: 0,
+            last_s: 2,
+        };
+        assert_eq!(failures, [expected]);
+    }
+
+    #[test]
     fn impossible_figures_are_refused_whole() {
         let mut account = account(2);
         for (operation, second) in [(2, 0), (0, 2)] {
             let counts = OperationSecond { sent: 5, ok: 5, ..OperationSecond::default() };
-            let part = OperationTally { operation, second, counts };
+            let part = OperationTally { operation, second, counts, failures: BTreeMap::new() };
             let tally = Tally { operations: vec![part], ..Tally::default() };
             account.add(&tally).unwrap_err();
         }

@@ -18,10 +18,10 @@ use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::sync::CancellationToken;
 
-use super::account::Account;
+use super::account::{Account, Driven};
 use super::frame::{Frame, LEAD_MS, Order, WorkerPlan};
 use super::tally::Tally;
-use crate::archive::{GooseCount, LedgerEntry, LoadRecord, WorkerEnd};
+use crate::archive::{GooseCount, WorkerEnd};
 
 /// How long a worker may take until its users are up.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -81,15 +81,6 @@ pub struct Progress {
     pub acknowledged: u64,
 }
 
-/// What is known when a worker has ended.
-#[derive(Debug)]
-pub struct Driven {
-    /// What was offered, sent and answered.
-    pub record: LoadRecord,
-    /// What the client was told about each command.
-    pub ledger: Vec<LedgerEntry>,
-}
-
 /// Starts `program args…` as the worker of a plan and stays with it until it has ended; when `cancel` fires, it is ended.
 pub async fn drive(
     program: &Path,
@@ -115,8 +106,7 @@ pub async fn drive(
             (None, WorkerEnd::Lost { detail: lost(&what, &account, status, &last_words) })
         }
     };
-    let (record, ledger) = account.close(goose, worker);
-    Ok(Driven { record, ledger })
+    Ok(account.close(goose, worker))
 }
 
 /// Sees the worker out; kills it when it does not go.

@@ -61,15 +61,14 @@ async fn take_arrivals(user: &mut GooseUser, number: usize, shared: &Shared) {
     while let Ok(arrival) = shared.due.recv_async().await {
         let Some(sent) = shared.serve(number, arrival).await else { continue };
         let operation = &shared.operations[arrival.operation];
-        let reason = Some(sent.exchange.reason).filter(|reason| !reason.is_empty());
         let counted = user
             .record_custom_request_duration(
                 method(operation.request.method).as_str(),
                 &operation.name,
                 sent.response,
-                reason.is_none(),
+                sent.exchange.reason.is_none(),
                 sent.exchange.status,
-                reason,
+                sent.exchange.reason,
             )
             .await;
         // The arrival is in our own record; that goose missed it shows when the counts are compared.

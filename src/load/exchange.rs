@@ -19,13 +19,13 @@ pub(crate) enum Answer {
 }
 
 /// What came of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Exchange {
     pub(crate) answer: Answer,
     /// Status, once the whole answer was read.
     pub(crate) status: Option<u16>,
-    /// Why it was not as expected, in words that do not vary from request to request; empty when it was.
-    pub(crate) reason: &'static str,
+    /// Why it was not as expected, in words that do not vary from request to request; `None` when it was.
+    pub(crate) reason: Option<&'static str>,
 }
 
 impl Exchange {
@@ -43,7 +43,7 @@ impl Exchange {
     }
 
     pub(crate) fn failed(answer: Answer, reason: &'static str) -> Self {
-        Self { answer, status: None, reason }
+        Self { answer, status: None, reason: Some(reason) }
     }
 }
 
@@ -69,13 +69,13 @@ async fn answer_to(client: &Client, request: Request) -> reqwest::Result<(u16, b
 
 fn judge(status: u16, body: &[u8], expect: &Expect) -> Exchange {
     let reason = if !expect.status.contains(&status) {
-        "unexpected status"
+        Some("unexpected status")
     } else if !holds(body, expect.body_contains.as_deref()) {
-        "unexpected body"
+        Some("unexpected body")
     } else {
-        ""
+        None
     };
-    let answer = if reason.is_empty() { Answer::Ok } else { Answer::Error };
+    let answer = if reason.is_none() { Answer::Ok } else { Answer::Error };
     Exchange { answer, status: Some(status), reason }
 }
 

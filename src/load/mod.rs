@@ -19,7 +19,8 @@ mod token;
 mod user;
 mod worker;
 
-pub use drive::{DriveEvent, Driven, LoadError, Progress, drive};
+pub use account::{Driven, Failure};
+pub use drive::{DriveEvent, LoadError, Progress, drive};
 pub use frame::{Frame, Order, PROTOCOL, WorkerPlan};
 pub use schedule::{Arrival, Schedule, Shard};
 pub use tally::{ClockTally, OperationTally, Tally, Told};

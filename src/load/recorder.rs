@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::exchange::Answer;
+use super::exchange::Exchange;
 use crate::archive::Outcome;
 use crate::ids::OrgId;
 
@@ -31,7 +31,7 @@ pub(crate) enum Fate {
     /// Never: its time-out came before a user was free.
     Dropped,
     /// At `sent_us`; the last byte of the answer was read, or given up, at `done_us`.
-    Sent { sent_us: u64, done_us: u64, answer: Answer },
+    Sent { sent_us: u64, done_us: u64, exchange: Exchange },
 }
 
 /// The buffers of all users.

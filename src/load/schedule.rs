@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn any_rates() -> impl Strategy<Value = Vec<f64>> {
-        prop::collection::vec(0.5f64..400.0, 1..6)
+        prop::collection::vec(0.5f64..120.0, 1..6)
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::exchange::Answer;
+use super::exchange::{Answer, Exchange};
 use super::packed;
 use super::recorder::{Fate, Sample};
 use crate::archive::{
@@ -43,6 +43,9 @@ pub struct OperationTally {
     pub second: usize,
     /// What became of them, as far as known since the last tally.
     pub counts: OperationSecond,
+    /// Why some failed, and how many for each reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failures: BTreeMap<String, u64>,
 }
 
 /// What the generator did in one second of the clock.
@@ -93,7 +96,8 @@ impl Tallier {
             .chunk_by(|a, b| group(a) == group(b))
             .map(|of_one| {
                 let (operation, second) = group(&of_one[0]);
-                OperationTally { operation, second, counts: self.operation_second(of_one) }
+                let (counts, failures) = (self.operation_second(of_one), failures(of_one));
+                OperationTally { operation, second, counts, failures }
             })
             .collect();
         let told = samples.iter().filter_map(|sample| {
@@ -108,9 +112,11 @@ impl Tallier {
         for sample in samples {
             match sample.fate {
                 Fate::Dropped => counts.dropped += 1,
-                Fate::Sent { answer: Answer::Ok, .. } => counts.ok += 1,
-                Fate::Sent { answer: Answer::Error, .. } => counts.errors += 1,
-                Fate::Sent { answer: Answer::Timeout, .. } => counts.timeouts += 1,
+                Fate::Sent { exchange, .. } => match exchange.answer {
+                    Answer::Ok => counts.ok += 1,
+                    Answer::Error => counts.errors += 1,
+                    Answer::Timeout => counts.timeouts += 1,
+                },
             }
         }
         counts.sent = counts.ok + counts.errors + counts.timeouts;
@@ -149,6 +155,23 @@ impl Tallier {
     }
 }
 
+/// Why requests failed, and how many for each reason.
+fn failures(samples: &[Sample]) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::<(&str, Option<u16>), u64>::new();
+    for sample in samples {
+        if let Fate::Sent { exchange: Exchange { reason: Some(reason), status, .. }, .. } =
+            sample.fate
+        {
+            *counts.entry((reason, status)).or_default() += 1;
+        }
+    }
+    let named = |((reason, status), count): ((&str, Option<u16>), u64)| match status {
+        Some(status) => (format!("{reason} (status {status})"), count),
+        None => (reason.to_owned(), count),
+    };
+    counts.into_iter().map(named).collect()
+}
+
 /// The times of a sample that was sent, in µs.
 struct Times {
     intended_us: u64,
@@ -177,7 +200,9 @@ mod tests {
     use super::*;
 
     fn sent(intended_us: u64, sent_us: u64, done_us: u64, answer: Answer) -> Sample {
-        let fate = Fate::Sent { sent_us, done_us, answer };
+        let reason = (answer != Answer::Ok).then_some("a reason");
+        let exchange = Exchange { answer, status: None, reason };
+        let fate = Fate::Sent { sent_us, done_us, exchange };
         Sample { arrival: 0, operation: 0, intended_us, fate, told: None }
     }
 
@@ -208,6 +233,7 @@ mod tests {
         assert_eq!(figures, [4, 1, 2, 1, 1]);
         assert_eq!((counts.response.count(), counts.service.count()), (4, 4));
         assert_eq!(tally.arrivals(), 5);
+        assert_eq!(tally.operations[0].failures, [("a reason".to_owned(), 3)].into());
     }
 
     #[test]

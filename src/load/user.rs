@@ -96,7 +96,7 @@ impl Shared {
         self.recorder.done();
         let told =
             org.filter(|_| operation.event).map(|org| (org, exchange.outcome(&operation.expect)));
-        let fate = Fate::Sent { sent_us, done_us, answer: exchange.answer };
+        let fate = Fate::Sent { sent_us, done_us, exchange };
         self.recorder.record(user, sample(&arrival, fate, told));
         Some(Sent { response: Duration::from_micros(done_us - arrival.intended_us), exchange })
     }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use super::engine::{EngineError, attack};
 use super::frame::{Frame, LEAD_MS, Order, PROTOCOL, WorkerPlan};
 use super::release::{Clock, release};
@@ -15,6 +17,9 @@ use super::schedule::Schedule;
 use super::tally::Tallier;
 use super::template::Directory;
 use super::user::Shared;
+
+/// Open files of a worker that are no connections: pipes, the runtime's, and some to spare.
+const FILES_BESIDE_CONNECTIONS: u64 = 64;
 
 /// Why a worker ended before its work was done.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +48,16 @@ pub enum WorkerError {
     /// The plan's population or requests cannot be made.
     #[error("carry out the plan: {0}")]
     Plan(String),
+    /// The system does not allow a connection for every user.
+    #[error(
+        "open {needed} files: the limit is {hard}\nhelp: raise it (ulimit -Hn), or lower load.in_flight_max"
+    )]
+    OpenFiles {
+        /// Connections and the worker's own files.
+        needed: u64,
+        /// The hard limit.
+        hard: u64,
+    },
     /// The generator itself failed.
     #[error("{0}\nhelp: this is a defect of plimsoll; the worker's log has more")]
     Generator(String),
@@ -83,6 +98,7 @@ fn carry_out(
     if plan.protocol != PROTOCOL {
         return Err(WorkerError::Protocol { theirs: plan.protocol });
     }
+    allow_open_files(plan.scenario.load.in_flight_max)?;
     let directory = directory(&plan).map_err(WorkerError::Plan)?;
     let users = plan.scenario.load.in_flight_max as usize;
     // Room for one arrival per user: what is due beyond that waits in the schedule, which costs nothing.
@@ -97,6 +113,18 @@ fn carry_out(
     // Requests that are still in flight belong to nobody.
     runtime.shutdown_background();
     outcome
+}
+
+/// A connection is an open file: without this, many users look like a server that does not accept them.
+fn allow_open_files(users: u32) -> Result<(), WorkerError> {
+    let needed = u64::from(users) + FILES_BESIDE_CONNECTIONS;
+    let failed =
+        |errno: nix::Error| WorkerError::System { act: "allow open files", source: errno.into() };
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
+    if hard < needed {
+        return Err(WorkerError::OpenFiles { needed, hard });
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(needed), hard).map_err(failed)
 }
 
 /// From the first user to the last frame.

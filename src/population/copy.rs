@@ -36,7 +36,7 @@ struct Chunk {
 }
 
 /// A copy under way.
-pub(super) struct Copy {
+pub(super) struct Copying {
     feeders: JoinSet<Option<Tallies>>,
     streams: JoinSet<Result<PgConnection, PopulationError>>,
     /// Rows that the server has been sent.
@@ -44,7 +44,7 @@ pub(super) struct Copy {
     stop: CancellationToken,
 }
 
-impl Copy {
+impl Copying {
     /// Opens one COPY per leaf, and begins to generate.
     pub(super) fn start(
         server: &Server,
@@ -120,7 +120,7 @@ impl Copy {
     }
 }
 
-impl Drop for Copy {
+impl Drop for Copying {
     fn drop(&mut self) {
         self.stop.cancel();
     }

@@ -97,7 +97,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Every one of some organisations must have a partition of the balances.
+    /// Every remainder must have a partition of the balances: a thousand organisations meet each of them.
     pub(super) fn check_hashes(&self, organisations: u64) -> Result<(), PopulationError> {
         let table = TableId::Balances;
         for org_id in 1..=i64::try_from(organisations.min(1000)).unwrap_or(1000) {

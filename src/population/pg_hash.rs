@@ -96,3 +96,36 @@ impl State {
         u64::from(self.b) << 32 | u64::from(self.c)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_those_of_postgres() {
+        // SELECT hashtextextended('abc', 0) and so on, on PostgreSQL 15.
+        let text = |text: &str, seed: i64| hash_bytes(text.as_bytes(), seed.cast_unsigned());
+        let uuid = 0xbcaa_392e_6153_822e_8000_0000_0800_0000_u128.to_be_bytes();
+        let pairs = [
+            (text("", 0), -6_939_563_903_564_495_251),
+            (text("abc", 0), -6_747_756_470_228_489_321),
+            (text("twelve bytes", 7), 5_524_862_673_995_121_598),
+            (text("a text of more than twelve bytes, Pensão", -1), -5_294_989_371_262_699_408),
+            (hash_bytes(&uuid, 42), -6_603_947_791_764_117_619),
+            (hash_i64(1, 0), -3_670_598_878_359_251_130),
+            (hash_i64(-5_000_000_000, 99), -7_488_593_430_227_172_893),
+            (hash_i32(-1, 3), -8_246_732_482_095_048_772),
+        ];
+        for (found, expected) in pairs {
+            assert_eq!(found.cast_signed(), expected);
+        }
+    }
+
+    #[test]
+    fn keys_go_to_the_partition_that_postgres_chose() {
+        let pairs = [(1, 8), (2, 10), (3, 9), (1_000_000, 11), (5_000_000_000, 0)];
+        for (key, remainder) in pairs {
+            assert_eq!(partition_hash(key) % 16, remainder, "key {key}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use chrono::NaiveDate;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::Server;
-use super::copy::{Copy, refuse_rows};
+use super::copy::{Copying, refuse_rows};
 use super::error::PopulationError;
 use super::generate::Generator;
 use super::indexes;
@@ -100,15 +100,17 @@ pub async fn seed(
     };
     let dropped = indexes::drop_secondary(&server).await?;
     let copied = copy(&server, &generator, &layout, &mut now, &mut progress, cancel).await;
+    let tallies = match copied {
+        Ok(tallies) => tallies,
+        Err(cause) => {
+            restore_indexes(&server, &dropped).await;
+            return Err(cause);
+        }
+    };
     clock.lap(Stage::Copy);
     let mut enter = |stage| progress(Progress { stage, ..now });
-    if copied.is_ok() {
-        enter(Stage::Index);
-    }
-    // Also after a failure: the tables are empty again, and a second attempt must find them as they were.
-    let stop = if copied.is_ok() { cancel.clone() } else { CancellationToken::new() };
-    indexes::rebuild(&server, &dropped, &stop).await?;
-    let tallies = copied?;
+    enter(Stage::Index);
+    indexes::rebuild(&server, &dropped, cancel).await?;
     clock.lap(Stage::Index);
     enter(Stage::Analyse);
     analyse(&server, cancel).await?;
@@ -139,6 +141,13 @@ async fn refuse_anything(server: &Server) -> Result<(), PopulationError> {
     Ok(())
 }
 
+/// After a failed copy the tables are empty again, and a second attempt must find them as they were.
+async fn restore_indexes(server: &Server, dropped: &[indexes::Dropped]) {
+    if let Err(error) = indexes::rebuild(server, dropped, &CancellationToken::new()).await {
+        tracing::warn!(%error, "secondary indexes are missing: this stack must not be used again");
+    }
+}
+
 async fn copy(
     server: &Server,
     generator: &Arc<Generator>,
@@ -147,7 +156,7 @@ async fn copy(
     progress: &mut impl FnMut(Progress),
     cancel: &CancellationToken,
 ) -> Result<Tallies, PopulationError> {
-    let mut copy = Copy::start(server, generator, layout, cancel.child_token());
+    let mut copy = Copying::start(server, generator, layout, cancel.child_token());
     let rows_done = copy.rows_done();
     let mut tick = tokio::time::interval(PROGRESS_EVERY);
     let finish = copy.finish();

@@ -1,6 +1,6 @@
 //! Load and observation, side by side on one time axis, while somebody watches over the stack.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::sync::{oneshot, watch};
@@ -40,7 +40,9 @@ pub(super) async fn measure(
     let orders = worker_plan(plan, ground.live())?;
     let window = window(&plan.scenario);
     let (over, abandon) = (CancellationToken::new(), cancel.child_token());
-    let (mut hearing, started, groups) = Hearing::new(window, ground.live(), progress);
+    let origin = Arc::new(OnceLock::new());
+    let (mut hearing, started, groups) =
+        Hearing::new(window, ground.live(), origin.clone(), progress);
 
     let load = async {
         let heard = |event| hearing.hear(event);
@@ -51,16 +53,16 @@ pub(super) async fn measure(
         driven
     };
     let observation = observation(plan, ground.live(), window, started, groups, &over);
-    let watch = fatal_death(ground.deaths(), &over, &abandon);
-    let (driven, observed, died) = tokio::join!(load, observation, watch);
+    let watch = watch_deaths(ground.deaths(), &origin, &over, &abandon);
+    let (driven, observed, deaths) = tokio::join!(load, observation, watch);
 
-    if let Some(incident) = died {
+    if let Some(incident) = deaths.fatal {
         return Err(RunError::Died(incident));
     }
     if cancel.is_cancelled() {
         return Err(RunError::Interrupted);
     }
-    Ok(joined(driven?, observed, ground))
+    Ok(joined(driven?, observed, deaths))
 }
 
 /// One worker with the whole schedule.
@@ -96,6 +98,7 @@ fn auth(target: &Target, live: &LiveTarget) -> Result<Auth, RunError> {
 struct Hearing {
     window: Window,
     progress: Arc<dyn Progress>,
+    origin: Arc<OnceLock<Instant>>,
     started: Option<oneshot::Sender<Instant>>,
     groups: watch::Sender<Vec<ProcessGroup>>,
 }
@@ -104,11 +107,12 @@ impl Hearing {
     fn new(
         window: Window,
         live: &LiveTarget,
+        origin: Arc<OnceLock<Instant>>,
         progress: Arc<dyn Progress>,
     ) -> (Self, oneshot::Receiver<Instant>, watch::Receiver<Vec<ProcessGroup>>) {
         let (started, when) = oneshot::channel();
         let (groups, watched) = watch::channel(live.processes.clone());
-        (Self { window, progress, started: Some(started), groups }, when, watched)
+        (Self { window, progress, origin, started: Some(started), groups }, when, watched)
     }
 
     fn hear(&mut self, event: DriveEvent) {
@@ -118,6 +122,7 @@ impl Hearing {
                 self.groups.send_modify(|groups| groups.push(group));
             }
             DriveEvent::Started { at } => {
+                self.origin.get_or_init(|| at);
                 if let Some(started) = self.started.take() {
                     // The observers may have ended already: then there is nobody to tell.
                     let _ = started.send(at);
@@ -150,48 +155,67 @@ async fn observation(
     observe(live, axis, keep, over.clone(), groups).await
 }
 
-/// Waits for the death of a process without which there is nothing to measure, and abandons the load then.
-async fn fatal_death(
+/// What is known of the stack's deaths when the load is over.
+struct Deaths {
+    /// All of them, with their second.
+    all: Vec<Incident>,
+    /// The first without whose process there is nothing to measure.
+    fatal: Option<Incident>,
+}
+
+/// Notes deaths with their second while the load lasts; a fatal one abandons the load.
+async fn watch_deaths(
     deaths: Option<watch::Receiver<Vec<Incident>>>,
+    origin: &OnceLock<Instant>,
     over: &CancellationToken,
     abandon: &CancellationToken,
-) -> Option<Incident> {
-    let mut deaths = deaths?;
-    let fatal = |incident: &&Incident| matches!(incident.what.as_str(), "backend" | "primary");
+) -> Deaths {
+    let mut known = Deaths { all: Vec::new(), fatal: None };
+    let Some(mut deaths) = deaths else {
+        return known;
+    };
     loop {
-        let found = deaths.borrow_and_update().iter().find(fatal).cloned();
-        if found.is_some() {
+        let fresh = deaths.borrow_and_update().iter().skip(known.all.len()).cloned().collect();
+        known.add(fresh, origin.get().copied());
+        if known.fatal.is_some() {
             abandon.cancel();
-            return found;
+            return known;
         }
         tokio::select! {
-            changed = deaths.changed() => changed.ok()?,
-            () = over.cancelled() => return None,
+            changed = deaths.changed() => if changed.is_err() { return known },
+            () = over.cancelled() => return known,
         }
     }
 }
 
-fn joined(driven: Driven, observed: Observed, ground: &Ground) -> Measured {
-    let mut measured = Measured {
-        load: driven.record,
-        ledger: driven.ledger,
-        timeline: observed.timeline,
-        incidents: observed.incidents,
-    };
-    if let Some(deaths) = ground.deaths() {
-        measured.add_incidents(deaths.borrow().clone());
+impl Deaths {
+    fn add(&mut self, fresh: Vec<Incident>, origin: Option<Instant>) {
+        let now = Instant::now();
+        let second = origin.map(|origin| {
+            usize::try_from(now.saturating_duration_since(origin).as_secs()).unwrap_or(usize::MAX)
+        });
+        for incident in fresh {
+            let incident = Incident { second, ..incident };
+            if self.fatal.is_none() && matches!(incident.what.as_str(), "backend" | "primary") {
+                self.fatal = Some(incident.clone());
+            }
+            self.all.push(incident);
+        }
     }
-    measured
+}
+
+fn joined(driven: Driven, observed: Observed, deaths: Deaths) -> Measured {
+    let mut incidents = observed.incidents;
+    incidents.extend(deaths.all);
+    Measured { load: driven.record, ledger: driven.ledger, timeline: observed.timeline, incidents }
 }
 
 impl Measured {
-    /// Adds incidents that are not known yet.
-    pub(super) fn add_incidents(&mut self, incidents: Vec<Incident>) {
+    /// Adds what went wrong after the axis was over and is not known yet.
+    pub(super) fn add_late(&mut self, incidents: Vec<Incident>, window: Window) {
         for incident in incidents {
-            let known =
-                |other: &Incident| other.what == incident.what && other.detail == incident.detail;
-            if !self.incidents.iter().any(known) {
-                self.incidents.push(incident);
+            if !self.incidents.iter().any(|known| known.what == incident.what) {
+                self.incidents.push(Incident { second: Some(window.end()), ..incident });
             }
         }
     }

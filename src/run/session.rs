@@ -9,7 +9,7 @@ use super::conclude::{Facts, Finished, conclude};
 use super::environment::environment;
 use super::error::RunError;
 use super::ground::{self, Ground};
-use super::measure::{Measured, measure};
+use super::measure::{Measured, measure, window};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::stages::Stages;
@@ -36,7 +36,7 @@ pub async fn run(
         progress.note(&format!("  the stack's data was kept in {}", kept.display()));
     }
     let (mut measured, audit, environment) = outcome?;
-    measured.add_incidents(stopped.incidents);
+    measured.add_late(stopped.incidents, window(&plan.scenario));
 
     let facts = Facts { measured, audit, environment, stages: stages.finish() };
     conclude(plan, results, facts)

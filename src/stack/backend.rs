@@ -220,6 +220,12 @@ pub(super) fn died_early(
 fn command(backend: &BackendProgram, act: &str, config: &Path) -> Command {
     let mut command = Command::new(&backend.program);
     command.args(&backend.args).arg(act).arg("--config").arg(config);
+    // libpq's variables would reach around the configuration.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PG") {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

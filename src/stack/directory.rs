@@ -1,8 +1,8 @@
 //! The stack's directory: made closed, locked while its owner lives, removed by the next run if its owner was killed.
 //!
 //! ```text
-//! /var/tmp/plimsoll-<uid>/      the state directory; `.lock` is held while directories are made or removed
-//!   <run>/                      one stack; `.lock` is held, by flock, for as long as its owner lives
+//! /var/tmp/plimsoll-<uid>/      the state directory; its lock is held while directories are made or removed
+//!   <run>/                      one stack; its lock is held, by flock, for as long as its owner lives
 //!     primary/ replica-1/ …     data, owned by the servers' user, closed to others
 //!     s/                        sockets, likewise
 //! ```
@@ -24,7 +24,8 @@ use crate::ids::RunId;
 /// Names the state directory.
 const DIRECTORY_VARIABLE: &str = "PLIMSOLL_STATE_DIR";
 /// Of a state directory, and of a stack's: held by whoever may change it.
-const LOCK: &str = ".lock";
+/// Named after us, because only directories that hold one are ever removed.
+const LOCK: &str = ".plimsoll-lock";
 /// Marks a directory that is to stay although its owner is gone.
 const KEPT: &str = "kept";
 /// How long a lock that is about to be released is tried for. A kill releases its locks only once the last
@@ -32,6 +33,9 @@ const KEPT: &str = "kept";
 const LOCK_PATIENCE: Duration = Duration::from_secs(20);
 /// How long the servers of a killed run are given to end.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
+/// How often a removal is tried, and how long after each.
+const REMOVAL_ATTEMPTS: u32 = 10;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(50);
 /// Longest path of a socket, in bytes.
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -120,7 +124,7 @@ impl StackDirectory {
 impl Drop for StackDirectory {
     fn drop(&mut self) {
         if !self.leave
-            && let Err(error) = fs::remove_dir_all(&self.path)
+            && let Err(error) = remove(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %error, "the stack's directory was not removed");
         }
@@ -191,8 +195,40 @@ async fn remove_stale(state: &Path) -> Result<(), StackError> {
         }
         tracing::info!(path = %path.display(), "removing what a killed run left");
         end_orphans(&path).await;
-        if let Err(error) = fs::remove_dir_all(&path) {
+        // With its lock, which goes last: an interrupted removal is continued by the next run.
+        let removal = move || {
+            let removed = remove(&path);
+            drop(file);
+            removed.map_err(|error| (path, error))
+        };
+        let removed = tokio::task::spawn_blocking(removal).await;
+        if let Err((path, error)) = removed.expect("removing files does not panic") {
             tracing::warn!(path = %path.display(), %error, "not removed");
+        }
+    }
+    Ok(())
+}
+
+/// Removes a stack's directory, its lock last. Tries again for a while: a tool that was killed with its run may
+/// still be writing its last file.
+fn remove(stack: &Path) -> io::Result<()> {
+    let mut attempts = 1..=REMOVAL_ATTEMPTS;
+    loop {
+        let removed = remove_contents(stack).and_then(|()| fs::remove_dir_all(stack));
+        if removed.is_ok() || attempts.next().is_none() {
+            return removed;
+        }
+        std::thread::sleep(REMOVAL_PAUSE);
+    }
+}
+
+fn remove_contents(stack: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(stack)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else if entry.file_name() != LOCK {
+            fs::remove_file(entry.path())?;
         }
     }
     Ok(())
@@ -244,4 +280,90 @@ fn make(path: &Path, mode: u32) -> Result<(), StackError> {
 fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StackError {
     let path = path.to_owned();
     move |source| StackError::Io { act, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    async fn claim(state: &Path, run: &str) -> Result<StackDirectory, StackError> {
+        StackDirectory::claim(state, &run.parse().unwrap(), &Account::Own).await
+    }
+
+    /// What a killed run leaves: files, and a lock that nobody holds.
+    fn leave_behind(state: &Path, run: &str) -> PathBuf {
+        let stack = state.join(run);
+        fs::create_dir_all(stack.join("primary/base")).unwrap();
+        fs::write(stack.join("primary/base/1"), "rows").unwrap();
+        fs::write(stack.join(LOCK), "").unwrap();
+        stack
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_run_left_goes_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        let state = home.path().join("state");
+        let live = claim(&state, "live").await.unwrap();
+        let dead = leave_behind(&state, "dead");
+        let same_name = leave_behind(&state, "next");
+        let kept = leave_behind(&state, "kept");
+        fs::write(kept.join(KEPT), "").unwrap();
+        fs::create_dir(state.join("not-ours")).unwrap();
+        let next = claim(&state, "next").await.unwrap();
+        assert!(!dead.exists());
+        assert!(!same_name.join("primary").exists());
+        assert!(live.sockets().exists());
+        assert!(kept.join("primary/base/1").exists());
+        assert!(state.join("not-ours").exists());
+        drop(next);
+        assert!(!state.join("next").exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_live_owner_is_waited_for_and_then_named() {
+        let home = tempfile::tempdir().unwrap();
+        let owner = claim(home.path(), "run").await.unwrap();
+        let error = claim(home.path(), "run").await.unwrap_err();
+        assert!(
+            matches!(&error, StackError::Locked { path, .. } if *path == owner.path().join(LOCK))
+        );
+        assert!(owner.sockets().exists());
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_is_released_meanwhile_is_taken() {
+        let home = tempfile::tempdir().unwrap();
+        let owner = claim(home.path(), "run").await.unwrap();
+        let release = async {
+            sleep(Duration::from_millis(30)).await;
+            drop(owner);
+        };
+        let (next, ()) = tokio::join!(claim(home.path(), "run"), release);
+        assert!(next.unwrap().sockets().exists());
+    }
+
+    #[tokio::test]
+    async fn a_state_directory_that_others_control_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let open = home.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        let link = home.path().join("link");
+        symlink(home.path(), &link).unwrap();
+        for (state, problem) in [(open, "other users may write"), (link, "not a directory")] {
+            let error = claim(&state, "run").await.unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_path_too_long_for_a_socket_is_refused_before_anything_is_made_in_it() {
+        let home = tempfile::tempdir().unwrap();
+        let state = home.path().join("deep".repeat(20));
+        let error = claim(&state, "run").await.unwrap_err();
+        assert!(matches!(error, StackError::SocketPathTooLong { bytes, .. } if bytes > 107));
+        assert!(!state.join("run").exists());
+    }
 }

@@ -215,6 +215,20 @@ pub enum StackError {
         /// Why not.
         source: sqlx::Error,
     },
+    /// A server did not answer a statement.
+    #[error(
+        "{act} on {server}: no answer within {limit:?}\n{evidence}\nhelp: is the disk slow or the machine overloaded? The log says what the server is busy with"
+    )]
+    Unanswered {
+        /// What the statement was for.
+        act: &'static str,
+        /// `primary`, `replica-1` …
+        server: String,
+        /// How long we waited.
+        limit: Duration,
+        /// Its last words.
+        evidence: Evidence,
+    },
     /// A file or directory could not be dealt with.
     #[error("{act} {}: {source}\nhelp: check that the path is writable by this user, and its disk not full", path.display())]
     Io {

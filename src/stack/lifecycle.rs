@@ -2,16 +2,18 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
 use super::backend::{self, BACKEND, Backend};
 use super::directory::StackDirectory;
 use super::error::StackError;
-use super::incidents::Incidents;
+use super::incidents::{Death, Incidents};
 use super::postgres::{self, Server, Site};
 use super::preflight::{disk_free, memory_total};
 use super::replica;
@@ -22,6 +24,9 @@ use crate::scenario::{LiveTarget, PostgresEndpoint};
 
 /// Servers of a size that suits small machines, when the machine does not tell its memory.
 const MEMORY_UNKNOWN_BYTES: u64 = 4 << 30;
+
+/// How long after a failure a death that explains it may still be reported.
+const DEATH_PATIENCE: Duration = Duration::from_millis(250);
 
 /// A stack in one state of its life. Dropping it ends every process at once and removes its directory; its logs
 /// stay. To end it in order, [`Stack::stop`] it.
@@ -146,7 +151,9 @@ impl Stack<Ready> {
         failures.retain(|failure| dead.iter().all(|incident| incident.what != failure.what));
         let mut incidents = core.site.incidents.so_far();
         incidents.append(&mut failures);
-        let directory = core.finish(incidents.is_empty());
+        let clean = incidents.is_empty();
+        let finished = tokio::task::spawn_blocking(move || core.finish(clean)).await;
+        let directory = finished.expect("removing files does not panic");
         Stopped { incidents, directory }
     }
 }
@@ -170,19 +177,27 @@ impl Core {
         act: &'static str,
         work: impl Future<Output = Result<T, StackError>>,
     ) -> Result<T, StackError> {
-        tokio::select! {
+        let outcome = tokio::select! {
             biased;
-            () = self.cancel.cancelled() => Err(StackError::Cancelled { act }),
-            death = self.site.incidents.first_death() => Err(if death.what == BACKEND {
-                backend::died_early(&self.site, &self.spec, death.status, death.evidence)
-            } else {
-                StackError::ServerDied {
-                    server: death.what,
-                    status: death.status,
-                    evidence: death.evidence,
-                }
-            }),
+            () = self.cancel.cancelled() => return Err(StackError::Cancelled { act }),
+            death = self.site.incidents.first_death() => return Err(self.death_error(death)),
             outcome = work => outcome,
+        };
+        // Work often fails because something died, and learns it first. The death is the better answer.
+        match outcome {
+            Ok(done) => Ok(done),
+            Err(error) => match timeout(DEATH_PATIENCE, self.site.incidents.first_death()).await {
+                Ok(death) => Err(self.death_error(death)),
+                Err(_) => Err(error),
+            },
+        }
+    }
+
+    fn death_error(&self, Death { what, status, evidence }: Death) -> StackError {
+        if what == BACKEND {
+            backend::died_early(&self.site, &self.spec, status, evidence)
+        } else {
+            StackError::ServerDied { server: what, status, evidence }
         }
     }
 

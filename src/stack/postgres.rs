@@ -153,45 +153,56 @@ impl Server {
         }
     }
 
-    /// Connects as the superuser.
-    pub(super) async fn connect(&self) -> Result<PgConnection, StackError> {
-        self.try_connect().await.map_err(self.sql_error("connect"))
+    /// Asks the server something as the superuser, on a connection of its own, within the limit of a statement.
+    pub(super) async fn ask<T>(
+        &self,
+        act: &'static str,
+        question: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<T, StackError> {
+        let limit = self.limits.statement;
+        let answer = async { question(&mut self.try_connect().await?).await };
+        let server = || self.name().to_owned();
+        match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => {
+                answer.map_err(|source| StackError::Sql { act, server: server(), source })
+            }
+            Err(_) => Err(StackError::Unanswered {
+                act,
+                server: server(),
+                limit,
+                evidence: self.evidence(),
+            }),
+        }
     }
 
-    /// Runs one statement that answers nothing of interest.
+    /// Has the server do something that answers nothing of interest.
     pub(super) async fn execute(
         &self,
         act: &'static str,
         statement: &'static str,
     ) -> Result<(), StackError> {
-        let mut connection = self.connect().await?;
-        sqlx::raw_sql(statement).execute(&mut connection).await.map_err(self.sql_error(act))?;
-        Ok(())
+        self.ask(act, async |connection| {
+            sqlx::raw_sql(statement).execute(connection).await.map(drop)
+        })
+        .await
     }
 
     /// What the server itself says of its settings.
     pub(super) async fn settings(&self) -> Result<Vec<PostgresSetting>, StackError> {
-        let error = self.sql_error("read the settings");
-        let mut connection = self.connect().await?;
-        let rows: Vec<(String, String)> = sqlx::query_as(
-            "SELECT name, current_setting(name) FROM unnest($1::text[]) WITH ORDINALITY AS wanted (name, place)
-             JOIN pg_settings USING (name) ORDER BY place",
-        )
-        .bind(REPORTED.map(str::to_owned).to_vec())
-        .fetch_all(&mut connection)
-        .await
-        .map_err(error)?;
+        let rows = self.ask("read the settings", async |connection| {
+            sqlx::query_as(
+                "SELECT name, current_setting(name)
+                 FROM unnest($1::text[]) WITH ORDINALITY AS wanted (name, place)
+                 JOIN pg_settings USING (name) ORDER BY place",
+            )
+            .bind(REPORTED.map(str::to_owned).to_vec())
+            .fetch_all(connection)
+            .await
+        });
+        let rows: Vec<(String, String)> = rows.await?;
         let server = self.name();
         let setting = |(name, value)| PostgresSetting { server: server.to_owned(), name, value };
         Ok(rows.into_iter().map(setting).collect())
-    }
-
-    pub(super) fn sql_error(
-        &self,
-        act: &'static str,
-    ) -> impl FnOnce(sqlx::Error) -> StackError + Copy {
-        let server = self.name();
-        move |source| StackError::Sql { act, server: server.to_owned(), source }
     }
 
     async fn accepts_connections(&self) -> Result<(), StackError> {
@@ -270,12 +281,14 @@ pub(super) async fn prepare(primary: &Server) -> Result<&'static str, StackError
     primary
         .execute("create the extension", "CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
         .await?;
-    let mut connection = primary.connect().await?;
-    let lz4: bool = sqlx::query_scalar(
-        "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'wal_compression'",
-    )
-    .fetch_one(&mut connection)
-    .await
-    .map_err(primary.sql_error("read the settings"))?;
+    let lz4: bool = primary
+        .ask("read the settings", async |connection| {
+            sqlx::query_scalar(
+                "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'wal_compression'",
+            )
+            .fetch_one(connection)
+            .await
+        })
+        .await?;
     Ok(if lz4 { "lz4" } else { "pglz" })
 }

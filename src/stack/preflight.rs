@@ -87,18 +87,28 @@ pub(super) fn memory_total() -> Option<u64> {
 
 fn memory_available() -> Option<u64> {
     let machine = Meminfo::current().ok()?.mem_available?;
-    let group = group_memory("memory.max")
-        .zip(group_memory("memory.current"))
-        .map(|(limit, used)| limit.saturating_sub(used));
-    Some(group.map_or(machine, |left| left.min(machine)))
+    let group = group_memory("memory.max").zip(group_memory("memory.current"));
+    // Cached files count as used, but are given up for the asking.
+    let left = group.map(|(limit, used)| (limit + group_cache().unwrap_or(0)).saturating_sub(used));
+    Some(left.map_or(machine, |left| left.min(machine)))
 }
 
-/// A figure of our control group (version 2), in bytes; `None` when there is no such limit.
+/// A figure of our control group, in bytes; `None` when there is no such limit.
 fn group_memory(figure: &str) -> Option<u64> {
+    group_file(figure)?.trim().parse().ok()
+}
+
+/// Memory of our control group that holds files not used lately, in bytes.
+fn group_cache() -> Option<u64> {
+    let figures = group_file("memory.stat")?;
+    figures.lines().find_map(|line| line.strip_prefix("inactive_file "))?.parse().ok()
+}
+
+/// A file of our control group (version 2).
+fn group_file(name: &str) -> Option<String> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let ours = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let path = Path::new("/sys/fs/cgroup").join(ours).join(figure);
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(ours).join(name)).ok()
 }
 
 fn check_disk(directory: &Path, needed: ByteSize) -> Option<PreflightProblem> {

@@ -12,8 +12,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
+use procfs::process::Stat;
 use tokio::sync::watch;
 
 use super::error::{StackError, ToolFailure};
@@ -132,8 +133,11 @@ impl Process {
     /// Sends a signal after which its end is no incident.
     fn signal(&self, signal: Signal) {
         let mut life = lock(&self.life);
-        if *life != Life::Reaped {
+        // One that is dead already was not asked, though its guardian has not come to say so.
+        if *life == Life::Running && !is_dead(self.pid) {
             *life = Life::Ending;
+        }
+        if *life == Life::Ending {
             let _ = kill(self.pid, signal);
         }
     }
@@ -239,13 +243,24 @@ fn guard(
     exit.send_replace(Some(status));
 }
 
-/// Waits for a killed process group to be gone: a kill takes its time. Bounded, because the dead of a group stay
-/// in it where the first process of a container does not reap.
+/// Waits for a killed process group to be gone: a kill takes its time.
 fn wait_until_empty(group: Pid) {
     let deadline = Instant::now() + GROUP_PATIENCE;
-    while killpg(group, None).is_ok() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(1));
+    while killpg(group, None).is_ok() && lives_in(group) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Whether any process of a group lives. The dead stay in it until the system's first process reaps them, which
+/// that of a container may never do.
+fn lives_in(group: Pid) -> bool {
+    all_stats().any(|stat| stat.pgrp == group.as_raw() && stat.state != 'Z')
+}
+
+/// Whether an unreaped child of ours has ended.
+fn is_dead(pid: Pid) -> bool {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    !matches!(waitid(Id::Pid(pid), look), Ok(WaitStatus::StillAlive))
 }
 
 fn pid_of(child: &Child) -> Pid {
@@ -256,14 +271,15 @@ fn lock(life: &Mutex<Life>) -> MutexGuard<'_, Life> {
     life.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// All processes of the system now.
+fn all_stats() -> impl Iterator<Item = Stat> {
+    let processes = procfs::process::all_processes().into_iter().flatten();
+    processes.filter_map(|process| process.ok()?.stat().ok())
+}
+
 /// Everything that descends from a process now.
 fn descendants(root: Pid) -> Vec<Pid> {
-    let parents: Vec<(i32, i32)> = procfs::process::all_processes()
-        .into_iter()
-        .flatten()
-        .filter_map(|process| process.ok()?.stat().ok())
-        .map(|stat| (stat.pid, stat.ppid))
-        .collect();
+    let parents: Vec<(i32, i32)> = all_stats().map(|stat| (stat.pid, stat.ppid)).collect();
     let mut found = vec![root.as_raw()];
     let mut next = 0;
     while let Some(&parent) = found.get(next) {
@@ -271,4 +287,128 @@ fn descendants(root: Pid) -> Vec<Pid> {
         next += 1;
     }
     found.into_iter().skip(1).map(Pid::from_raw).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn launch(directory: &Path, script: &str) -> Launch {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        Launch {
+            name: "child".to_owned(),
+            command,
+            log: directory.join("child.log"),
+            stdout: None,
+            abrupt: Signal::SIGKILL,
+            incidents: Some(Incidents::default()),
+        }
+    }
+
+    fn is_gone(pid: Pid) -> bool {
+        !all_stats().any(|stat| stat.pid == pid.as_raw() && stat.state != 'Z')
+    }
+
+    /// Waits until a child has written a line to its log.
+    fn first_line(process: &Process) -> String {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(line) = process.evidence().last_lines.first() {
+                return line.clone();
+            }
+            assert!(Instant::now() < deadline, "the child writes nothing");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn a_dropped_child_is_gone_with_its_children() {
+        let directory = tempfile::tempdir().unwrap();
+        let process =
+            Process::start(launch(directory.path(), "sleep 1000 & echo $!; wait")).unwrap();
+        let grandchild = Pid::from_raw(first_line(&process).parse().unwrap());
+        let child = process.pid;
+        assert!(!is_gone(child) && !is_gone(grandchild));
+        drop(process);
+        assert!(is_gone(child) && is_gone(grandchild));
+    }
+
+    #[tokio::test]
+    async fn an_end_unasked_is_told_with_its_last_words_and_one_asked_for_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let asked =
+            launch(directory.path(), "trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done");
+        let incidents = asked.incidents.clone().unwrap();
+        let asked = Process::start(asked).unwrap();
+        first_line(&asked);
+        let status = asked.stop(Signal::SIGTERM, Duration::from_secs(10)).await;
+        assert!(status.is_some_and(|status| status.success()));
+        assert_eq!(incidents.so_far(), []);
+
+        let unasked = launch(directory.path(), "echo no disk left; exit 7");
+        let incidents = unasked.incidents.clone().unwrap();
+        let unasked = Process::start(unasked).unwrap();
+        let death = incidents.first_death().await;
+        assert_eq!(death.status.code(), Some(7));
+        assert!(death.evidence.mentions("no disk left"));
+        // Dropped after its death: nobody asked for that.
+        drop(unasked);
+        assert_eq!(incidents.so_far().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_child_that_ignores_the_request_is_killed() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = "trap '' TERM; echo up; while :; do sleep 0.01; done";
+        let process = Process::start(launch(directory.path(), script)).unwrap();
+        first_line(&process);
+        let status = process.stop(Signal::SIGTERM, Duration::from_millis(50)).await;
+        assert_eq!(status, None);
+        assert!(is_gone(process.pid));
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_hangs_is_ended_and_quoted() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo reading; sleep 1000"]);
+        let log = directory.path().join("tool.log");
+        let limit = Duration::from_millis(500);
+        let failure = run_tool("tool", command, &log, limit).await.unwrap().unwrap_err();
+        let expected = format!(
+            "tool did not end within 500ms\n  last lines of {}:\n    | reading",
+            log.display()
+        );
+        assert_eq!(failure.to_string(), expected);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named_with_a_remedy() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing =
+            Launch { command: Command::new("/nowhere/backend"), ..launch(directory.path(), "") };
+        let error = Process::start(missing).unwrap_err().to_string();
+        assert!(error.starts_with("start child (/nowhere/backend): "), "{error}");
+        assert!(error.ends_with("help: there is no such program: check the path"), "{error}");
+    }
+
+    #[test]
+    fn a_tied_child_ends_with_the_thread_that_started_it() {
+        let mut child = std::thread::spawn(|| {
+            let mut command = Command::new("/bin/sleep");
+            command.arg("1000");
+            tie_to_spawner(&mut command, Signal::SIGKILL);
+            command.spawn().unwrap()
+        })
+        .join()
+        .unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(Signal::SIGKILL as i32)
+        );
+    }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use sqlx::Row;
 
 use super::directory::StackDirectory;
 use super::error::StackError;
@@ -42,14 +41,17 @@ fn slot(replica: &str) -> String {
 
 /// Makes a slot that holds the WAL from now on.
 async fn reserve_wal(primary: &Server, slot: &str) -> Result<(), StackError> {
-    let error = primary.sql_error("make a replication slot");
-    let mut connection = primary.connect().await?;
-    sqlx::query("SELECT pg_create_physical_replication_slot($1, immediately_reserve => true)")
-        .bind(slot)
-        .execute(&mut connection)
+    primary
+        .ask("make a replication slot", async |connection| {
+            sqlx::query(
+                "SELECT pg_create_physical_replication_slot($1, immediately_reserve => true)",
+            )
+            .bind(slot)
+            .execute(connection)
+            .await
+            .map(drop)
+        })
         .await
-        .map_err(error)?;
-    Ok(())
 }
 
 async fn copy(
@@ -107,32 +109,25 @@ struct State {
 
 /// How far each replica is, as the primary sees it.
 async fn states(primary: &Server, replicas: &[Server]) -> Result<Vec<State>, StackError> {
-    let error = primary.sql_error("ask for the replicas' state");
-    let mut connection = primary.connect().await?;
-    let rows = sqlx::query(
-        "SELECT application_name, state,
-                pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(replay_lsn, '0/0'))::bigint AS behind
-         FROM pg_stat_replication",
-    )
-    .fetch_all(&mut connection)
-    .await
-    .map_err(error)?;
-    let mut states = Vec::with_capacity(replicas.len());
-    for replica in replicas {
+    let connected: Vec<(String, String, i64)> = primary
+        .ask("ask for the state of the replicas", async |connection| {
+            sqlx::query_as(
+                "SELECT application_name, state,
+                        pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(replay_lsn, '0/0'))::bigint
+                 FROM pg_stat_replication",
+            )
+            .fetch_all(connection)
+            .await
+        })
+        .await?;
+    let state = |replica: &Server| {
         let name = replica.name();
-        let row = rows
-            .iter()
-            .find(|row| row.try_get::<&str, _>("application_name").is_ok_and(|n| n == name));
-        states.push(match row {
-            None => State { caught_up: false, status: format!("{name} is not connected") },
-            Some(row) => {
-                let state: &str = row.try_get("state").map_err(error)?;
-                let behind: i64 = row.try_get("behind").map_err(error)?;
-                let behind = u64::try_from(behind).unwrap_or(0);
-                let status = format!("{name}: {state}, {} behind", ByteSize::new(behind));
-                State { caught_up: state == "streaming" && behind == 0, status }
-            }
-        });
-    }
-    Ok(states)
+        let Some((_, state, behind)) = connected.iter().find(|(found, ..)| found == name) else {
+            return State { caught_up: false, status: format!("{name} is not connected") };
+        };
+        let behind = u64::try_from(*behind).unwrap_or(0);
+        let status = format!("{name}: {state}, {} behind", ByteSize::new(behind));
+        State { caught_up: state == "streaming" && behind == 0, status }
+    };
+    Ok(replicas.iter().map(state).collect())
 }

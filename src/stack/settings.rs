@@ -96,6 +96,8 @@ fn common(name: &str, sockets: &Path, port: u16) -> Vec<Setting> {
         ("track_io_timing", text("off")),
         ("update_process_title", text("off")),
         ("jit", text("off")),
+        // A server that recovers from a crash by itself would hide it from the run.
+        ("restart_after_crash", text("off")),
         ("logging_collector", text("off")),
         ("log_destination", text("stderr")),
         ("log_line_prefix", text("%m [%p] %q%u@%d/%a ")),

@@ -62,6 +62,8 @@ pub struct Limits {
     pub server_start: Duration,
     /// From asking a server to stop until it is gone; a stop writes everything that is not on disk yet.
     pub server_stop: Duration,
+    /// One statement of ours; a checkpoint after a large population is the longest.
+    pub statement: Duration,
     /// Copying the primary to a replica.
     pub base_backup: Duration,
     /// From starting a replica until it streams and has replayed what the primary had.
@@ -79,6 +81,7 @@ impl Default for Limits {
             tool: Duration::from_secs(120),
             server_start: Duration::from_secs(60),
             server_stop: Duration::from_secs(300),
+            statement: Duration::from_secs(300),
             base_backup: Duration::from_secs(1800),
             catch_up: Duration::from_secs(300),
             backend_start: Duration::from_secs(60),

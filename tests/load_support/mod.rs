@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path as UrlPath, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{any, get};
@@ -55,6 +55,7 @@ impl Server {
             .route("/text", get(|| async { "some words" }))
             .route("/event", any(|| async { StatusCode::CREATED }))
             .route("/status/{code}", any(status))
+            .route("/guarded", get(guarded))
             .route("/slow/{ms}", get(slow))
             .route("/stall", get(stall))
             .route("/broken", any(broken))
@@ -89,6 +90,15 @@ async fn note(State(seen): State<Arc<Seen>>, request: Request, next: Next) -> Re
 
 async fn status(UrlPath(code): UrlPath<u16>) -> StatusCode {
     StatusCode::from_u16(code).unwrap()
+}
+
+/// 200 for a bearer token in three parts.
+async fn guarded(headers: HeaderMap) -> StatusCode {
+    let token = headers.get("authorization").and_then(|value| value.to_str().ok());
+    match token.and_then(|token| token.strip_prefix("Bearer ")) {
+        Some(token) if token.split('.').count() == 3 => StatusCode::OK,
+        _ => StatusCode::UNAUTHORIZED,
+    }
 }
 
 async fn slow(UrlPath(ms): UrlPath<u64>) {

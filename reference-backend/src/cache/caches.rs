@@ -63,6 +63,17 @@ impl Caches {
         }
     }
 
+    fn forget_all(&self, projection: Projection) {
+        match projection {
+            Projection::FinanceSummary => self.summaries.forget_all(),
+            Projection::Finance => {
+                self.cash.forget_all();
+                self.revenues.forget_all();
+                self.expenses.forget_all();
+            }
+        }
+    }
+
     /// Deferred upkeep of all namespaces and their gauges; to be called about once a second.
     pub(crate) async fn tend(&self) {
         self.orgs.tend().await;
@@ -86,7 +97,10 @@ impl Observer for Caches {
         events: &'a [RecordedEvent],
     ) -> BoxFuture<'a, ()> {
         // First the log, then the entries: the order that `live` relies on.
-        self.recent(projection).extend(shard, events);
+        if self.recent(projection).extend(shard, events).is_err() {
+            tracing::error!(%shard, projection = projection.name(), "events were not told; its entries are dropped");
+            self.forget_all(projection);
+        }
         Box::pin(async move {
             match projection {
                 Projection::FinanceSummary => self.summaries.apply(events).await,

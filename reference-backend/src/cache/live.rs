@@ -122,6 +122,11 @@ impl<L: Live> LiveCache<L> {
         }
     }
 
+    /// Forgets all entries.
+    pub(crate) fn forget_all(&self) {
+        self.namespace.forget_all();
+    }
+
     /// See [`Namespace::tend`].
     pub(crate) async fn tend(&self) {
         self.namespace.tend().await;
@@ -266,7 +271,7 @@ mod tests {
 
         async fn commit(&self, positions: std::ops::RangeInclusive<i64>) {
             let batch: Vec<_> = positions.map(|position| event(ORG, position)).collect();
-            self.recent.extend(Shard::of(org()), &batch);
+            self.recent.extend(Shard::of(org()), &batch).unwrap();
             self.cache.apply(&batch).await;
         }
 

@@ -98,6 +98,11 @@ impl<V: Cached> Namespace<V> {
         self.cache.invalidate(&org).await;
     }
 
+    /// Forgets all that is held.
+    pub(crate) fn forget_all(&self) {
+        self.cache.invalidate_all();
+    }
+
     /// Does the deferred upkeep and publishes the number of entries.
     pub(crate) async fn tend(&self) {
         self.cache.run_pending_tasks().await;

@@ -29,6 +29,10 @@ struct Tail {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outrun;
 
+/// Events were not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gap;
+
 impl RecentEvents {
     /// Room for the last `kept_max` events of each shard.
     pub(crate) fn new(kept_max: usize) -> Self {
@@ -39,30 +43,31 @@ impl RecentEvents {
         self.tails[shard.index()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says where the projection stands before its first batch.
+    /// Says where the projection stands before it tells the first event.
     pub(crate) fn begin(&self, shard: Shard, position: i64) {
-        self.tail(shard).before.get_or_insert(position);
+        *self.tail(shard) = Tail { before: Some(position), events: VecDeque::new() };
     }
 
-    /// Adds committed events of one shard, in order. Those that are already held are passed over.
-    pub(crate) fn extend(&self, shard: Shard, events: &[RecordedEvent]) {
+    /// Adds committed events of one shard, in order. Those that are already held are passed over. An error when events are
+    /// missing in between: then only what came behind the gap is held, and values that were kept up to date are not any more.
+    pub(crate) fn extend(&self, shard: Shard, events: &[RecordedEvent]) -> Result<(), Gap> {
         let mut tail = self.tail(shard);
+        let mut result = Ok(());
         for event in events {
-            let before = *tail.before.get_or_insert(event.position - 1);
-            let next = tail.events.back().map_or(before, |last| last.position) + 1;
-            if event.position < next {
+            let last = tail.events.back().map(|event| event.position).or(tail.before);
+            if last.is_some_and(|last| event.position <= last) {
                 continue;
             }
-            if event.position > next {
-                // Never promise completeness over a hole: begin anew behind it.
-                tail.events.clear();
-                tail.before = Some(event.position - 1);
+            if last != Some(event.position - 1) {
+                *tail = Tail { before: Some(event.position - 1), events: VecDeque::new() };
+                result = Err(Gap);
             }
             tail.events.push_back(event.clone());
             if tail.events.len() > self.kept_max {
                 tail.before = tail.events.pop_front().map(|dropped| dropped.position);
             }
         }
+        result
     }
 
     /// An organisation's events after `position`, oldest first.
@@ -85,8 +90,12 @@ mod tests {
         [1, (2..).find(|n| shard(*n) == shard(1)).unwrap()]
     }
 
+    /// Begun at 0.
     fn recent(kept_max: usize) -> (RecentEvents, Shard) {
-        (RecentEvents::new(kept_max), Shard::of(OrgId::new(1).unwrap()))
+        let recent = RecentEvents::new(kept_max);
+        let shard = Shard::of(OrgId::new(1).unwrap());
+        recent.begin(shard, 0);
+        (recent, shard)
     }
 
     fn positions(recent: &RecentEvents, after: i64) -> Result<Vec<i64>, Outrun> {
@@ -98,28 +107,31 @@ mod tests {
     fn gives_what_came_after_of_that_organisation_only() {
         let (recent, shard) = recent(10);
         let [ours, theirs] = neighbours();
-        recent.extend(shard, &[event(ours, 5), event(theirs, 6), event(ours, 7)]);
-        recent.extend(shard, &[event(ours, 7), event(ours, 8)]); // 7 again
-        assert_eq!(positions(&recent, 4), Ok(vec![5, 7, 8]));
-        assert_eq!(positions(&recent, 7), Ok(vec![8]));
+        assert_eq!(
+            recent.extend(shard, &[event(ours, 1), event(theirs, 2), event(ours, 3)]),
+            Ok(())
+        );
+        assert_eq!(recent.extend(shard, &[event(ours, 3), event(ours, 4)]), Ok(()), "3 again");
+        assert_eq!(positions(&recent, 0), Ok(vec![1, 3, 4]));
+        assert_eq!(positions(&recent, 3), Ok(vec![4]));
         assert_eq!(positions(&recent, 99), Ok(vec![]), "a load may be ahead of the feed");
     }
 
     #[test]
     fn what_fell_out_is_told_not_guessed() {
+        assert_eq!(positions(&RecentEvents::new(3), 0), Err(Outrun), "nothing known yet");
         let (recent, shard) = recent(3);
-        assert_eq!(positions(&recent, 0), Err(Outrun), "nothing known yet");
-        recent.begin(shard, 0);
         assert_eq!(positions(&recent, 0), Ok(vec![]));
-        recent.extend(shard, &[event(1, 1), event(1, 2), event(1, 3), event(1, 4)]);
+        let events = [event(1, 1), event(1, 2), event(1, 3), event(1, 4)];
+        assert_eq!(recent.extend(shard, &events), Ok(()));
         assert_eq!(positions(&recent, 0), Err(Outrun));
         assert_eq!(positions(&recent, 1), Ok(vec![2, 3, 4]));
     }
 
     #[test]
-    fn a_hole_begins_anew() {
+    fn a_gap_is_told_and_what_came_before_it_is_gone() {
         let (recent, shard) = recent(10);
-        recent.extend(shard, &[event(1, 1), event(1, 5)]);
+        assert_eq!(recent.extend(shard, &[event(1, 1), event(1, 5)]), Err(Gap));
         assert_eq!(positions(&recent, 1), Err(Outrun));
         assert_eq!(positions(&recent, 4), Ok(vec![5]));
     }

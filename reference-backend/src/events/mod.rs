@@ -5,13 +5,18 @@
 //! round trip, one batch in flight. So positions are gapless, and a position at or below the highest committed one can never
 //! appear later. The primary key stays the arbiter: nothing here is ever written with `ON CONFLICT DO NOTHING`.
 
+mod appender;
+mod feed;
+mod plan;
+mod read;
 mod shard;
 mod store;
 mod token;
+mod writer;
 
+pub(crate) use feed::{Feed, Positions, Slice, Subscription};
+pub(crate) use read::first_recorded_after;
+pub use read::{Loaded, ReadError, load_account, read_events, snapshot_version};
 pub use shard::Shard;
-pub use store::{
-    AppendError, Appended, EventStore, Loaded, StartError, load_account, read_events,
-    snapshot_version,
-};
+pub use store::{AppendError, Appended, EventStore, StartError};
 pub use token::{ConsistencyToken, TokenError};

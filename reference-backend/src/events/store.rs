@@ -1,12 +1,22 @@
 //! The public face of the event store.
 
-use crate::config;
-use crate::db::{Databases, Reader};
-use crate::domain::{
-    CashAccount, Command, CommandId, Event, OrgId, PropertyId, RecordedEvent, Version,
-};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use metrics::{Counter, counter};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::appender::{Appender, Meters, Pending};
+use super::feed::{Feed, Positions, Subscription};
+use super::writer::{LeaseError, Writer};
 use super::{ConsistencyToken, Shard};
+use crate::config;
+use crate::db::{Database, Databases};
+use crate::domain::{Command, CommandId, PropertyId, Version};
 
 /// What a command did, the first time it was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,65 +90,104 @@ pub enum StartError {
     },
 }
 
-/// A cash account with its version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Loaded {
-    /// Number of the last event in it.
-    pub version: Version,
-    /// Its state.
-    pub account: CashAccount,
-}
-
 /// The event store of this process: eight appenders. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct EventStore {}
+pub struct EventStore(Arc<Inner>);
+
+struct Inner {
+    queues: Vec<mpsc::Sender<Pending>>,
+    feed: Arc<Feed>,
+    feed_batches: usize,
+    lease_held: Arc<[AtomicBool; Shard::COUNT]>,
+    meters: Meters,
+    shed: Counter,
+    stop: CancellationToken,
+    appenders: TaskTracker,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStore").field("heads", &self.feed.heads()).finish_non_exhaustive()
+    }
+}
 
 impl EventStore {
-    /// Takes the leases of all shards, waiting up to the configured time for each, and starts the appenders.
-    pub async fn start(_db: &Databases, _config: &config::EventStore) -> Result<Self, StartError> {
-        Ok(Self {})
+    /// Takes the leases of all shards, waiting up to the configured time, and starts the appenders.
+    pub async fn start(db: &Databases, config: &config::EventStore) -> Result<Self, StartError> {
+        let leases = Shard::all().map(|shard| take_lease(db, config, shard));
+        let writers = futures::future::try_join_all(leases).await?;
+        let (feed, stop) = (Arc::new(Feed::default()), CancellationToken::new());
+        let (lease_held, appenders) = (Arc::new(Default::default()), TaskTracker::new());
+        let queues = Shard::all().zip(writers).map(|(shard, writer)| {
+            let (sender, queue) = mpsc::channel(config.queue_commands);
+            let (feed, lease_held) = (Arc::clone(&feed), Arc::clone(&lease_held));
+            let appender = Appender::new(writer, shard, feed, lease_held, config, stop.clone());
+            appenders.spawn(appender.run(queue));
+            sender
+        });
+        let queues = queues.collect();
+        appenders.close();
+        Ok(Self(Arc::new(Inner {
+            queues,
+            feed,
+            feed_batches: config.feed_batches,
+            lease_held,
+            meters: Meters::new(),
+            shed: counter!("backend_shed_total", "where" => "append"),
+            stop,
+            appenders,
+        })))
     }
 
-    /// Appends what the command leads to; answers after the commit. A retry gets the first answer again.
-    pub async fn append(&self, _command: Command) -> Result<Appended, AppendError> {
-        Err(AppendError::Stopping)
+    /// Appends what the command leads to; answers after the commit. A retry gets the first answer again. Once called, the
+    /// command may be written even if the caller no longer waits.
+    pub async fn append(&self, command: Command) -> Result<Appended, AppendError> {
+        let shard = Shard::of(command.org);
+        let (reply, answer) = oneshot::channel();
+        let refused = match self.0.queues[shard.index()].try_send(Pending { command, reply }) {
+            Ok(()) => {
+                let lost = || AppendError::Unknown("its appender ended".to_owned());
+                return answer.await.unwrap_or_else(|_| Err(lost()));
+            }
+            Err(TrySendError::Full(_)) => {
+                self.0.shed.increment(1);
+                Err(AppendError::Overloaded(shard))
+            }
+            Err(TrySendError::Closed(_)) => Err(AppendError::Stopping),
+        };
+        self.0.meters.count(&refused);
+        refused
     }
 
     /// Whether every appender holds its lease.
     pub fn leases_held(&self) -> bool {
-        false
+        self.0.lease_held.iter().all(|held| held.load(Ordering::Relaxed))
     }
 
     /// Writes what is queued, then gives the leases back. New commands are refused from the first moment.
-    pub async fn stop(&self) {}
+    pub async fn stop(&self) {
+        self.0.stop.cancel();
+        self.0.appenders.wait().await;
+    }
+
+    pub(crate) fn feed(&self) -> &Arc<Feed> {
+        &self.0.feed
+    }
+
+    pub(crate) fn subscribe(&self, db: &Databases, seen: Positions) -> Subscription {
+        self.0.feed.subscribe(db.write(Database::EventStore).clone(), seen, self.0.feed_batches)
+    }
 }
 
-/// A cash account as its snapshot and the events after it say.
-pub async fn load_account(
-    _reader: &mut Reader,
-    _org: OrgId,
-    _property: PropertyId,
-) -> Result<Loaded, sqlx::Error> {
-    let _ = std::mem::size_of::<Event>();
-    Ok(Loaded::default())
-}
-
-/// Version of an account's snapshot (0 without one): history up to it is not kept as events.
-pub async fn snapshot_version(
-    _reader: &mut Reader,
-    _org: OrgId,
-    _property: PropertyId,
-) -> Result<Version, sqlx::Error> {
-    Ok(Version::ZERO)
-}
-
-/// Events of an account after a version, in order, at most `limit`.
-pub async fn read_events(
-    _reader: &mut Reader,
-    _org: OrgId,
-    _property: PropertyId,
-    _after: Version,
-    _limit: i64,
-) -> Result<Vec<RecordedEvent>, sqlx::Error> {
-    Ok(Vec::new())
+async fn take_lease(
+    db: &Databases,
+    config: &config::EventStore,
+    shard: Shard,
+) -> Result<(Writer, i64), StartError> {
+    let mut writer = Writer::new(db.clone(), shard, config.statement_timeout_ms.duration());
+    match writer.acquire(config.lease_wait_ms.duration()).await {
+        Ok(head) => Ok((writer, head)),
+        Err(LeaseError::Held) => Err(StartError::LeaseHeld(shard)),
+        Err(LeaseError::Sql(source)) => Err(StartError::Database { shard, source }),
+    }
 }

@@ -13,7 +13,7 @@ use crate::cache::{Caches, Live, LiveCache, LiveError, Loaded, Lookup};
 use crate::config;
 use crate::db::{Databases, Freshness};
 use crate::domain::OrgId;
-use crate::events::EventStore;
+use crate::events::{EventStore, ReadError};
 use crate::partitioning::Horizon;
 use crate::projections::{Projection, Projections};
 use crate::telemetry::Metrics;
@@ -111,6 +111,18 @@ impl From<&sqlx::Error> for Problem {
             }
             _ => {
                 tracing::error!(%error, "a statement failed");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Sql(error) => Self::from(error),
+            error => {
+                tracing::error!(%error, "events could not be read");
                 Self::internal()
             }
         }

@@ -1,5 +1,7 @@
 //! Logs: text or JSON lines on standard error. Standard output belongs to the program's one line.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Logs;
@@ -26,7 +28,10 @@ pub fn init_logs(config: &Logs) -> Result<(), LogError> {
     use tracing_subscriber::util::SubscriberInitExt;
     let filter = EnvFilter::try_new(&config.filter)
         .map_err(|source| LogError::Filter { filter: config.filter.clone(), source })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     if config.json {
         builder.json().finish().try_init()?
     } else {

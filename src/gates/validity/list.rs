@@ -277,6 +277,7 @@ mod tests {
         assert_eq!(planted(check, died("observer", None)), UNKNOWN);
         assert_eq!(planted(check, died("backend", Some(1))), BETTER, "it is still gone");
         assert_eq!(planted(check, died("backend", Some(24))), AMBER, "after the window");
+        assert_eq!(planted(check, died("metrics", Some(9))), AMBER, "the gaps tell");
         let two = |one: &'static str, other: &'static str| {
             move |r: &mut Record| {
                 died(one, Some(9))(r);

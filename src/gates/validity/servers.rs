@@ -21,12 +21,14 @@ pub(super) fn incidents(record: &Record) -> ValidityCheck {
     };
     // A process that dies in the warm-up is missing in the window; one that dies after it is not.
     let end = record.window.end();
-    let matters = |incident: &&Incident| incident.second.is_none_or(|second| second < end);
+    let matters = |incident: &&Incident| {
+        incident.second.is_none_or(|second| second < end) && !is_outage_of_a_reading(incident)
+    };
     let within: Vec<&Incident> = record.incidents.iter().filter(matters).collect();
     let Some(first) = within.first() else {
         return match record.incidents.first() {
             None => green(CHECK, "nothing died and nothing failed"),
-            Some(after) => amber(CHECK, format!("after the window: {}", told(after))),
+            Some(other) => amber(CHECK, told(other)),
         };
     };
     let bias = joint_bias(within.iter().map(|incident| incident.what.as_str()));
@@ -35,6 +37,11 @@ pub(super) fn incidents(record: &Record) -> ValidityCheck {
         count => format!("; and {} more", count - 1),
     };
     red(CHECK, bias, format!("{}{more}", told(first)))
+}
+
+/// Readings that failed for a while left gaps: how much that matters is for the check of those to say.
+fn is_outage_of_a_reading(incident: &Incident) -> bool {
+    matches!(incident.what.as_str(), "metrics" | "/proc")
 }
 
 /// A backend or primary that dies under load is the system's own failure: a fail stands whatever else happened, but

@@ -1,0 +1,180 @@
+//! Decides what a batch of commands does: who is answered how, and which events are written. Pure.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+
+use super::{AppendError, Appended, Shard};
+use crate::domain::{Command, CommandId, OrgId, PropertyId, RecordedEvent, Version};
+
+/// An aggregate within the store.
+pub(super) type Account = (OrgId, PropertyId);
+/// A command within the store.
+pub(super) type CommandKey = (OrgId, CommandId);
+
+/// What is known before the batch.
+#[derive(Debug)]
+pub(super) struct Known<'a> {
+    pub(super) shard: Shard,
+    /// Position of the shard's last committed event.
+    pub(super) head: i64,
+    /// Versions of at least the batch's accounts.
+    pub(super) versions: &'a HashMap<Account, Version>,
+    /// Answers given before, to some of the batch's commands.
+    pub(super) answers: &'a HashMap<CommandKey, Appended>,
+    pub(super) now: DateTime<Utc>,
+}
+
+/// What a batch does, once its events are committed.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// One per command, in order.
+    pub(super) answers: Vec<Result<Appended, AppendError>>,
+    /// At consecutive positions after the head.
+    pub(super) events: Vec<RecordedEvent>,
+    /// Indices of the commands answered with a conflict.
+    pub(super) conflicts: Vec<usize>,
+}
+
+/// Commands of one account are taken in order: each sees the events of those before it in the batch.
+pub(super) fn plan(commands: &[&Command], known: &Known<'_>) -> Plan {
+    let mut plan = Plan::default();
+    let mut versions: HashMap<Account, Version> = HashMap::new();
+    let mut new: HashMap<CommandKey, Appended> = HashMap::new();
+    for (index, command) in commands.iter().enumerate() {
+        let key = (command.org, command.id);
+        let earlier = known
+            .answers
+            .get(&key)
+            .copied()
+            .or_else(|| new.get(&key).map(|answer| Appended { duplicate: true, ..*answer }));
+        if let Some(answer) = earlier {
+            plan.answers.push(same_account(command, answer));
+            continue;
+        }
+        let account = (command.org, command.property);
+        let version = versions.entry(account).or_insert_with(|| {
+            known.versions.get(&account).copied().expect("the caller loads every account's version")
+        });
+        if let Some(expected) = command.expected_version.filter(|expected| expected != version) {
+            plan.conflicts.push(index);
+            plan.answers.push(Err(AppendError::Conflict { expected, actual: *version }));
+            continue;
+        }
+        *version = version.next();
+        let position = known.head + 1 + plan.events.len() as i64;
+        let answer = Appended {
+            command: command.id,
+            property: command.property,
+            version: *version,
+            shard: known.shard,
+            position,
+            duplicate: false,
+        };
+        new.insert(key, answer);
+        plan.answers.push(Ok(answer));
+        plan.events.push(RecordedEvent {
+            org: command.org,
+            property: command.property,
+            version: *version,
+            position,
+            command: command.id,
+            recorded_at: known.now,
+            event: command.action.clone().into_event(),
+        });
+    }
+    plan
+}
+
+/// A command id names one command for ever: it cannot come back for another account.
+fn same_account(command: &Command, answer: Appended) -> Result<Appended, AppendError> {
+    if answer.property == command.property {
+        Ok(answer)
+    } else {
+        Err(AppendError::KeyReused(command.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{Action, Amount, Category, Entry};
+
+    fn command(id: u128, property: u128, expected: Option<i32>) -> Command {
+        Command {
+            id: Uuid::from_u128(id).into(),
+            org: OrgId::new(1).unwrap(),
+            property: Uuid::from_u128(property).into(),
+            expected_version: expected.map(Version::new),
+            action: Action::RecordRevenue(Entry {
+                amount: Amount::from_cents(100).unwrap(),
+                category: Category::new("rooms").unwrap(),
+                date: "2026-11-23".parse().unwrap(),
+            }),
+        }
+    }
+
+    fn run(commands: &[Command], head: i64, version: i32) -> Plan {
+        let versions = commands
+            .iter()
+            .map(|command| ((command.org, command.property), Version::new(version)))
+            .collect();
+        let known = Known {
+            shard: Shard::from_number(3).unwrap(),
+            head,
+            versions: &versions,
+            answers: &HashMap::new(),
+            now: DateTime::UNIX_EPOCH,
+        };
+        plan(&commands.iter().collect::<Vec<_>>(), &known)
+    }
+
+    #[test]
+    fn commands_of_one_account_see_each_other() {
+        let plan =
+            run(&[command(1, 7, Some(5)), command(2, 7, Some(5)), command(3, 7, None)], 9, 5);
+        let versions: Vec<_> =
+            plan.answers.iter().map(|a| a.as_ref().ok().map(|a| a.version.get())).collect();
+        assert_eq!(versions, [Some(6), None, Some(7)]);
+        assert_eq!(plan.conflicts, [1]);
+        assert_eq!(plan.events.iter().map(|e| e.position).collect::<Vec<_>>(), [10, 11]);
+    }
+
+    #[test]
+    fn a_command_twice_in_a_batch_is_one_event() {
+        let plan = run(&[command(1, 7, Some(0)), command(1, 7, Some(0))], 0, 0);
+        let [Ok(first), Ok(second)] = plan.answers[..] else { panic!("{plan:?}") };
+        assert_eq!(Appended { duplicate: true, ..first }, second);
+        assert_eq!(plan.events.len(), 1);
+    }
+
+    #[test]
+    fn a_command_id_cannot_move_to_another_account() {
+        let plan = run(&[command(1, 7, None), command(1, 8, None)], 0, 0);
+        assert_eq!(plan.answers[1], Err(AppendError::KeyReused(Uuid::from_u128(1).into())));
+    }
+
+    proptest! {
+        #[test]
+        fn positions_and_versions_are_gapless(
+            specs in prop::collection::vec((0u128..30, 0u128..4, prop::option::of(0i32..6)), 0..60),
+            head in 0i64..1000,
+        ) {
+            let commands: Vec<_> = specs.into_iter().map(|(id, p, e)| command(id, p, e)).collect();
+            let plan = run(&commands, head, 2);
+            prop_assert_eq!(plan.answers.len(), commands.len());
+            for (event, position) in plan.events.iter().zip(head + 1..) {
+                prop_assert_eq!(event.position, position);
+            }
+            for property in 0..4u128 {
+                let of_account = plan.events.iter().filter(|e| e.property.uuid().as_u128() == property);
+                prop_assert!(of_account.zip(3..).all(|(event, version)| event.version.get() == version));
+            }
+            let fresh = plan.answers.iter().filter(|a| matches!(a, Ok(a) if !a.duplicate)).count();
+            prop_assert_eq!(fresh, plan.events.len());
+        }
+    }
+}

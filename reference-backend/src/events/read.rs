@@ -1,0 +1,176 @@
+//! Reads events back: of one account for a request, of one shard for a follower.
+
+use chrono::{DateTime, Utc};
+use sqlx::FromRow;
+use sqlx::postgres::PgPool;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::Shard;
+use crate::db::Reader;
+use crate::domain::{
+    CashAccount, Entry, Event, OrgId, OrgIdError, PropertyId, RecordedEvent, UnknownEventType,
+    Version,
+};
+
+/// Why events could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The database failed.
+    #[error("read events: {0}")]
+    Sql(#[from] sqlx::Error),
+    /// The store holds an event of a later release.
+    #[error("read events: {0}\nhelp: run the release that wrote it, or a later one")]
+    Type(#[from] UnknownEventType),
+    /// The store holds an impossible organisation.
+    #[error("read events: {0}")]
+    Organisation(#[from] OrgIdError),
+    /// Positions of a shard are not consecutive, which no appender can cause.
+    #[error("shard {shard} has no event at position {position}: it is damaged")]
+    Gap {
+        /// The shard.
+        shard: Shard,
+        /// The first position without an event.
+        position: i64,
+    },
+}
+
+/// A cash account with its version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Loaded {
+    /// Number of the last event in it.
+    pub version: Version,
+    /// Its state.
+    pub account: CashAccount,
+}
+
+#[derive(Debug, FromRow)]
+struct EventRow {
+    position: i64,
+    org_id: i64,
+    aggregate_id: Uuid,
+    version: i32,
+    event_type: i16,
+    command_id: Uuid,
+    recorded_at: DateTime<Utc>,
+    data: Json<Entry>,
+}
+
+impl EventRow {
+    fn into_event(self) -> Result<RecordedEvent, ReadError> {
+        Ok(RecordedEvent {
+            org: OrgId::new(self.org_id)?,
+            property: self.aggregate_id.into(),
+            version: Version::new(self.version),
+            position: self.position,
+            command: self.command_id.into(),
+            recorded_at: self.recorded_at,
+            event: Event::from_stored(self.event_type, self.data.0)?,
+        })
+    }
+}
+
+/// A cash account as its snapshot and the events after it say.
+pub async fn load_account(
+    reader: &mut Reader,
+    org: OrgId,
+    property: PropertyId,
+) -> Result<Loaded, ReadError> {
+    let mut loaded = read_snapshot(reader, org, property).await?;
+    for event in read_events(reader, org, property, loaded.version, i64::MAX).await? {
+        loaded.account.apply(&event.event);
+        loaded.version = event.version;
+    }
+    Ok(loaded)
+}
+
+/// Version of an account's snapshot, 0 without one. History up to it need not be kept as events.
+pub async fn snapshot_version(
+    reader: &mut Reader,
+    org: OrgId,
+    property: PropertyId,
+) -> Result<Version, ReadError> {
+    Ok(read_snapshot(reader, org, property).await?.version)
+}
+
+async fn read_snapshot(
+    reader: &mut Reader,
+    org: OrgId,
+    property: PropertyId,
+) -> Result<Loaded, ReadError> {
+    let row: Option<(i32, Json<CashAccount>)> = reader
+        .fetch_optional(|| {
+            sqlx::query_as(
+                "SELECT version, state FROM snapshots \
+                 WHERE org_id = $1 AND aggregate_type = 1 AND aggregate_id = $2",
+            )
+            .bind(org.get())
+            .bind(property.uuid())
+        })
+        .await?;
+    let loaded =
+        row.map(|(version, state)| Loaded { version: Version::new(version), account: state.0 });
+    Ok(loaded.unwrap_or_default())
+}
+
+/// Events of an account after a version, in order, at most `limit`.
+pub async fn read_events(
+    reader: &mut Reader,
+    org: OrgId,
+    property: PropertyId,
+    after: Version,
+    limit: i64,
+) -> Result<Vec<RecordedEvent>, ReadError> {
+    let rows: Vec<EventRow> = reader
+        .fetch_all(|| {
+            sqlx::query_as(
+                "SELECT position, org_id, aggregate_id, version, event_type, command_id, recorded_at, data \
+                 FROM events WHERE shard = $1 AND org_id = $2 AND aggregate_type = 1 \
+                 AND aggregate_id = $3 AND version > $4 ORDER BY version LIMIT $5",
+            )
+            .bind(Shard::of(org).number())
+            .bind(org.get())
+            .bind(property.uuid())
+            .bind(after.get())
+            .bind(limit)
+        })
+        .await?;
+    rows.into_iter().map(EventRow::into_event).collect()
+}
+
+/// Events of a shard after a position, in order, at most `limit`; consecutive, or an error.
+pub(super) async fn read_shard(
+    store: &PgPool,
+    shard: Shard,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<RecordedEvent>, ReadError> {
+    let rows: Vec<EventRow> = sqlx::query_as(
+        "SELECT position, org_id, aggregate_id, version, event_type, command_id, recorded_at, data \
+         FROM events WHERE shard = $1 AND position > $2 ORDER BY position LIMIT $3",
+    )
+    .bind(shard.number())
+    .bind(after)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(store)
+    .await?;
+    if let Some((_, position)) =
+        rows.iter().zip(after + 1..).find(|(row, position)| row.position != *position)
+    {
+        return Err(ReadError::Gap { shard, position });
+    }
+    rows.into_iter().map(EventRow::into_event).collect()
+}
+
+/// When the first event of a shard after a position was recorded.
+pub(crate) async fn first_recorded_after(
+    store: &PgPool,
+    shard: Shard,
+    after: i64,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar("SELECT recorded_at FROM events WHERE shard = $1 AND position = $2")
+        .bind(shard.number())
+        .bind(after + 1)
+        .fetch_optional(store)
+        .await
+}

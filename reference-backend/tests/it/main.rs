@@ -1,0 +1,10 @@
+//! Tests on a real PostgreSQL, each with a server of its own. One binary, so that helpers are shared and linked once.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod event_store;
+mod partitions;
+mod projections;
+mod reads;

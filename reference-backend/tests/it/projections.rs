@@ -1,0 +1,245 @@
+//! Projections on a real PostgreSQL: every table equals a replay of the store, whatever happened on the way.
+
+use std::time::Duration;
+
+use chrono::Days;
+use tokio::task::JoinSet;
+
+use crate::common::{Backend, Cluster, entry, org, property, revenue, today};
+use reference_backend::db::Freshness;
+use reference_backend::domain::{Action, Command};
+use reference_backend::events::Appended;
+use reference_backend::projections::Projection;
+use sqlx::PgConnection;
+
+/// The n-th command of a mixed load: both kinds, some categories, some accounts, days up to a month back in no order.
+fn mixed(n: u64) -> Command {
+    let back = n * 7_919 % 31;
+    let entry = entry(
+        n.cast_signed() % 97 + 1,
+        ["rooms", "bar", "laundry", "Zimmer"][n as usize % 4],
+        today() - Days::new(back),
+    );
+    let action = if n.is_multiple_of(3) {
+        Action::RecordExpense(entry)
+    } else {
+        Action::RecordRevenue(entry)
+    };
+    Command { action, ..revenue(n.cast_signed() % 9 + 1, u128::from(n) % 18, 1) }
+}
+
+async fn append_all(backend: &Backend, numbers: std::ops::Range<u64>) -> Vec<Appended> {
+    let mut tasks = JoinSet::new();
+    for n in numbers {
+        let events = backend.events.clone();
+        tasks.spawn(async move { events.append(mixed(n)).await.unwrap() });
+    }
+    tasks.join_all().await
+}
+
+async fn rows(connection: &mut PgConnection, query: &'static str) -> Vec<String> {
+    sqlx::query_scalar(query).fetch_all(connection).await.unwrap()
+}
+
+/// The events as lines, and what the tables of both projections would be if computed from them in plain SQL.
+async fn assert_tables_equal_a_replay(cluster: &Cluster, events: usize) {
+    let mut store = cluster.admin("plimsoll_event_store").await;
+    let mut finance = cluster.admin("plimsoll_finance").await;
+    let mut models = cluster.admin("plimsoll_read_models").await;
+
+    let stored = rows(
+        &mut store,
+        "SELECT concat_ws('|', event_type, org_id, aggregate_id, command_id, data ->> 'date', \
+             data ->> 'category', data ->> 'amount_cents', recorded_at) FROM events ORDER BY command_id",
+    )
+    .await;
+    let entries = rows(
+        &mut finance,
+        "SELECT concat_ws('|', kind, org_id, property_id, id, date, category, amount_cents, recorded_at) FROM ( \
+             SELECT 1 AS kind, * FROM revenues_partitioned UNION ALL \
+             SELECT 2, * FROM expenses_partitioned) e ORDER BY id",
+    )
+    .await;
+    assert_eq!(stored.len(), events);
+    assert_eq!(stored, entries, "entries differ from the store");
+
+    let wanted = rows(
+        &mut finance,
+        "WITH days AS ( \
+             SELECT org_id, property_id, date, sum(r) AS r, sum(e) AS e FROM ( \
+                 SELECT org_id, property_id, date, amount_cents AS r, 0 AS e FROM revenues_partitioned UNION ALL \
+                 SELECT org_id, property_id, date, 0, amount_cents FROM expenses_partitioned) x \
+             GROUP BY 1, 2, 3), books AS ( \
+             SELECT *, sum(r - e) OVER (PARTITION BY org_id, property_id ORDER BY date) AS closing FROM days) \
+         SELECT concat_ws('|', org_id, property_id, date, closing - r + e, r, e, closing) FROM books ORDER BY 1",
+    )
+    .await;
+    let balances = rows(
+        &mut finance,
+        "SELECT concat_ws('|', org_id, property_id, date, opening_cents, revenue_cents, expense_cents, \
+             closing_cents) FROM daily_cash_balances_partitioned ORDER BY 1",
+    )
+    .await;
+    assert_eq!(balances, wanted, "daily balances differ from the entries");
+
+    let wanted = rows(
+        &mut store,
+        "SELECT concat_ws('|', org_id, aggregate_id, \
+             coalesce(sum((data ->> 'amount_cents')::bigint) FILTER (WHERE event_type = 1), 0), \
+             coalesce(sum((data ->> 'amount_cents')::bigint) FILTER (WHERE event_type = 2), 0), \
+             count(*), max((data ->> 'date')::date), max(version), jsonb_build_object( \
+             'revenue_categories', coalesce(jsonb_agg(DISTINCT data ->> 'category' COLLATE \"C\" \
+                 ORDER BY data ->> 'category' COLLATE \"C\") FILTER (WHERE event_type = 1), '[]'), \
+             'expense_categories', coalesce(jsonb_agg(DISTINCT data ->> 'category' COLLATE \"C\" \
+                 ORDER BY data ->> 'category' COLLATE \"C\") FILTER (WHERE event_type = 2), '[]'))) \
+         FROM events GROUP BY org_id, aggregate_id ORDER BY 1",
+    )
+    .await;
+    let summaries = rows(
+        &mut models,
+        "SELECT concat_ws('|', org_id, property_id, revenue_cents, expense_cents, entry_count, \
+             last_entry_date, version, doc) FROM finance_summaries ORDER BY 1",
+    )
+    .await;
+    assert_eq!(summaries, wanted, "summaries differ from the store");
+
+    for database in [&mut finance, &mut models] {
+        let done: i64 =
+            sqlx::query_scalar("SELECT sum(position)::bigint FROM projection_checkpoints")
+                .fetch_one(database)
+                .await
+                .unwrap();
+        assert_eq!(usize::try_from(done).unwrap(), events, "checkpoints are not at the end");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn projections_equal_a_replay_with_entries_of_any_day() {
+    let cluster = Cluster::start().await;
+    let backend = Backend::start(&cluster.config("")).await;
+    append_all(&backend, 0..600).await;
+    append_all(&backend, 600..900).await;
+    backend.stop().await;
+    assert_tables_equal_a_replay(&cluster, 900).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_catches_up_and_counts_nothing_twice() {
+    let cluster = Cluster::start().await;
+    let backend = Backend::start(&cluster.config("")).await;
+    append_all(&backend, 0..100).await;
+    backend.stop().await;
+
+    // Appended while no projection runs; it must find them in the store.
+    let config = cluster.config("");
+    let db = reference_backend::db::Databases::connect(&config.database).await.unwrap();
+    let events =
+        reference_backend::events::EventStore::start(&db, &config.event_store).await.unwrap();
+    let mut tasks = JoinSet::new();
+    for n in 100..300 {
+        let events = events.clone();
+        tasks.spawn(async move { events.append(mixed(n)).await.unwrap() });
+    }
+    tasks.join_all().await;
+    events.stop().await;
+    db.close().await;
+
+    let backend = Backend::start(&cluster.config("[projections]\nbatch_events_max = 16\n")).await;
+    append_all(&backend, 300..400).await;
+    backend.stop().await;
+    assert_tables_equal_a_replay(&cluster, 400).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_that_falls_behind_reads_the_store() {
+    let cluster = Cluster::start().await;
+    // Room for one batch, and slow to take it: nearly every batch is dropped and has to be read back.
+    let more = "[event_store]\nfeed_batches = 1\nbatch_commands_max = 3\nbatch_interval_ms = 1\n\
+                [projections]\ninterval_ms = 60\n";
+    let backend = Backend::start(&cluster.config(more)).await;
+    append_all(&backend, 0..500).await;
+    backend.stop().await;
+    assert_tables_equal_a_replay(&cluster, 500).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_connections_of_projections_lose_and_double_nothing() {
+    let cluster = Cluster::start().await;
+    let backend = Backend::start(&cluster.config("")).await;
+    let mut killed = 0;
+    for round in 0..8 {
+        append_all(&backend, round * 60..(round + 1) * 60).await;
+        killed += cluster.terminate("finance%").await;
+    }
+    assert!(killed > 0, "nothing was there to be killed");
+    let told = std::sync::Arc::clone(&backend.told);
+    backend.stop().await;
+    for projection in Projection::ALL {
+        assert_eq!(told.events(projection), 480, "{projection:?}: its observer missed events");
+    }
+    assert_tables_equal_a_replay(&cluster, 480).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poisoned_projection_pauses_and_skips_nothing() {
+    let cluster = Cluster::start().await;
+    let more = "[projections]\nretry_first_ms = 1\nretry_max_ms = 20\ntries_before_paused = 3\n";
+    let backend = Backend::start(&cluster.config(more)).await;
+    let mut finance = cluster.admin("plimsoll_finance").await;
+    let run = |sql| sqlx::raw_sql(sql);
+    run("ALTER TABLE revenues_partitioned ADD CONSTRAINT poison CHECK (amount_cents <> 13)")
+        .execute(&mut finance)
+        .await
+        .unwrap();
+    let answer = backend.events.append(revenue(1, 7, 13)).await.unwrap();
+    append_all(&backend, 0..50).await;
+    let until = tokio::time::Instant::now() + Duration::from_secs(20);
+    while backend.projections.paused() != [Projection::Finance] {
+        assert!(tokio::time::Instant::now() < until, "the projection never showed as paused");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let short = Duration::from_millis(50);
+    let waited = backend.projections.wait_projected(Projection::Finance, answer.token(), short);
+    assert_eq!(waited.await, None);
+
+    run("ALTER TABLE revenues_partitioned DROP CONSTRAINT poison")
+        .execute(&mut finance)
+        .await
+        .unwrap();
+    let long = Duration::from_secs(20);
+    let waited = backend.projections.wait_projected(Projection::Finance, answer.token(), long);
+    assert!(waited.await.is_some());
+    backend.stop().await;
+    assert_tables_equal_a_replay(&cluster, 51).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_token_reads_their_write() {
+    let cluster = Cluster::start().await;
+    let backend = Backend::start(&cluster.config("")).await;
+    for n in 1..=20 {
+        let answer = backend.events.append(revenue(1, 7, n)).await.unwrap();
+        for projection in Projection::ALL {
+            let wait = Duration::from_secs(20);
+            let lsn = backend.projections.wait_projected(projection, answer.token(), wait).await;
+            let freshness = Freshness::AtLeast(lsn.unwrap());
+            let mut reader = backend.db.read(projection.database(), freshness);
+            let query = match projection {
+                Projection::Finance => {
+                    "SELECT sum(amount_cents)::bigint FROM revenues_partitioned WHERE org_id = $1 AND property_id = $2"
+                }
+                Projection::FinanceSummary => {
+                    "SELECT revenue_cents FROM finance_summaries WHERE org_id = $1 AND property_id = $2"
+                }
+            };
+            let found: Option<(i64,)> = reader
+                .fetch_optional(|| {
+                    sqlx::query_as(query).bind(org(1).get()).bind(property(7).uuid())
+                })
+                .await
+                .unwrap();
+            assert_eq!(found, Some((n * (n + 1) / 2,)), "{projection:?} after {n} writes");
+        }
+    }
+    backend.stop().await;
+}
