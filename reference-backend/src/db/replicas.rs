@@ -145,6 +145,8 @@ impl<'a> Watched<'a> {
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
+                // It may be restarting, and then comes back with less replayed than it had: no promise until seen again.
+                replica.replayed.store(0, Ordering::Relaxed);
                 if self.failures >= failures_max && replica.healthy.swap(false, Ordering::Relaxed) {
                     warn!(%error, failures = self.failures, "{name} answers no reads until it is back");
                 }

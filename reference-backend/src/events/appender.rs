@@ -100,7 +100,6 @@ impl Appender {
                 },
             }
         }
-        self.lease_held[self.shard.index()].store(false, Ordering::Relaxed);
         self.writer.close().await;
     }
 
@@ -326,6 +325,13 @@ impl Appender {
             }
         }
         Ok(versions)
+    }
+}
+
+impl Drop for Appender {
+    /// However its task ends, this process is then not ready to take commands.
+    fn drop(&mut self) {
+        self.lease_held[self.shard.index()].store(false, Ordering::Relaxed);
     }
 }
 

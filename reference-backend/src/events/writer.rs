@@ -204,7 +204,7 @@ impl Writer {
     }
 
     /// Gives the lease back.
-    pub(super) async fn close(mut self) {
+    pub(super) async fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
             // The server releases the lease when the session ends, however it ends.
             let _ = timeout(self.statement_timeout, connection.close()).await;

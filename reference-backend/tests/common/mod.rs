@@ -22,8 +22,8 @@ use reference_backend::domain::{
 };
 use reference_backend::events::{EventStore, Shard};
 use reference_backend::projections::{Observer, Projection, Projections};
+use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -47,18 +47,9 @@ impl Cluster {
             .status()
             .unwrap();
         assert!(made.success(), "initdb failed");
-        let server = as_server_user("postgres")
-            .arg("-D")
-            .arg(&data)
-            .arg("-k")
-            .arg(directory.path())
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=120"])
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(directory.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
+        let server = start_server(&data, directory.path(), 5432);
         let cluster = Self { server, directory };
-        cluster.wait_until_ready().await;
+        drop(ready_admin(cluster.directory.path(), 5432).await);
         migrate(&cluster.config(""), 2, Utc::now().date_naive()).await.unwrap();
         cluster
     }
@@ -72,12 +63,7 @@ impl Cluster {
 
     /// A connection as superuser.
     pub(crate) async fn admin(&self, database: &str) -> PgConnection {
-        self.try_admin(database).await.unwrap()
-    }
-
-    async fn try_admin(&self, database: &str) -> Result<PgConnection, sqlx::Error> {
-        let options = PgConnectOptions::new_without_pgpass().socket(self.directory.path());
-        options.username("postgres").database(database).disable_statement_logging().connect().await
+        admin(self.directory.path(), 5432, database).await.unwrap()
     }
 
     /// Ends server processes whose application name matches, as a failing network would; how many there were.
@@ -91,27 +77,113 @@ impl Cluster {
         .await
         .unwrap()
     }
-
-    async fn wait_until_ready(&self) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            match self.try_admin("postgres").await {
-                Ok(connection) => return connection.close().await.unwrap(),
-                Err(error) if Instant::now() > deadline => {
-                    let log = std::fs::read_to_string(self.directory.path().join("log"));
-                    panic!("the server did not start: {error}\n{}", log.unwrap_or_default());
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(30)).await,
-            }
-        }
-    }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // Immediate shutdown: nothing of it is kept.
-        let _ = kill(Pid::from_raw(self.server.id().cast_signed()), Signal::SIGQUIT);
-        let _ = self.server.wait();
+        stop_server(&mut self.server);
+    }
+}
+
+/// A server that follows a cluster's.
+pub(crate) struct Replica {
+    server: Child,
+    directory: TempDir,
+}
+
+impl Replica {
+    /// Copies the cluster and starts to follow it.
+    pub(crate) async fn of(cluster: &Cluster) -> Self {
+        let directory = tempfile::Builder::new().prefix("rb-").tempdir_in("/tmp").unwrap();
+        own(directory.path());
+        let data = directory.path().join("data");
+        let copied = as_server_user("pg_basebackup")
+            .args(["--checkpoint=fast", "--write-recovery-conf", "--no-sync"])
+            .args(["--username=postgres", "--port=5432", "--host"])
+            .arg(cluster.directory.path())
+            .arg("--pgdata")
+            .arg(&data)
+            .status()
+            .unwrap();
+        assert!(copied.success(), "pg_basebackup failed");
+        let server = start_server(&data, directory.path(), 5433);
+        let replica = Self { server, directory };
+        drop(ready_admin(replica.socket(), replica.port()).await);
+        replica
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        5433
+    }
+
+    /// A connection as superuser.
+    pub(crate) async fn admin(&self) -> PgConnection {
+        admin(self.socket(), self.port(), "postgres").await.unwrap()
+    }
+
+    /// Ends the server at once.
+    pub(crate) fn kill(&mut self) {
+        stop_server(&mut self.server);
+    }
+
+    /// Starts it again after [`Replica::kill`].
+    pub(crate) async fn start(&mut self) {
+        let data = self.directory.path().join("data");
+        self.server = start_server(&data, self.directory.path(), self.port());
+        drop(ready_admin(self.socket(), self.port()).await);
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        stop_server(&mut self.server);
+    }
+}
+
+fn start_server(data: &Path, socket: &Path, port: u16) -> Child {
+    as_server_user("postgres")
+        .arg("-D")
+        .arg(data)
+        .arg("-k")
+        .arg(socket)
+        .arg("-p")
+        .arg(port.to_string())
+        .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=120"])
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(socket.join("log")).unwrap())
+        .spawn()
+        .unwrap()
+}
+
+/// Immediate shutdown: nothing of it is kept.
+fn stop_server(server: &mut Child) {
+    // Not again after it was waited for: its number may be another process's by now.
+    if matches!(server.try_wait(), Ok(None)) {
+        let _ = kill(Pid::from_raw(server.id().cast_signed()), Signal::SIGQUIT);
+        let _ = server.wait();
+    }
+}
+
+async fn admin(socket: &Path, port: u16, database: &str) -> Result<PgConnection, sqlx::Error> {
+    let options = PgConnectOptions::new_without_pgpass().socket(socket).port(port);
+    options.username("postgres").database(database).disable_statement_logging().connect().await
+}
+
+async fn ready_admin(socket: &Path, port: u16) -> PgConnection {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match admin(socket, port, "postgres").await {
+            Ok(connection) => return connection,
+            Err(error) if Instant::now() > deadline => {
+                let log = std::fs::read_to_string(socket.join("log")).unwrap_or_default();
+                panic!("the server did not start: {error}\n{log}");
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(30)).await,
+        }
     }
 }
 

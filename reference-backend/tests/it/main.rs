@@ -8,4 +8,6 @@ mod event_store;
 mod http_access;
 mod http_money;
 mod http_server;
+mod partitions;
 mod projections;
+mod reads;
