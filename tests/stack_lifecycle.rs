@@ -36,6 +36,17 @@ echo '{"event":"listening","url":"http://HEALTH","schema":1,"version":"9.9.9"}'
 while :; do sleep 0.05; done
 "#;
 
+/// What exists, below a test's home, once a stack has come so far.
+const MILESTONES: [&str; 7] = [
+    "state/test-run/s",
+    "state/test-run/primary/base",
+    "state/test-run/primary/postmaster.pid",
+    "logs/migrate.log",
+    "state/test-run/replica-1/base",
+    "state/test-run/replica-2/postmaster.pid",
+    "logs/backend.log",
+];
+
 /// A place for one test's stacks, a backend to run in them, and its health route.
 struct Bench {
     home: TempDir,
@@ -65,6 +76,13 @@ impl Bench {
             }
             assert!(Instant::now() < deadline, "still running: {alive:#?}");
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Removes all traces of earlier stacks, which would be taken for those of the next.
+    fn forget(&self) {
+        for trace in ["state", "logs"] {
+            let _ = fs::remove_dir_all(self.path().join(trace));
         }
     }
 
@@ -328,23 +346,24 @@ async fn a_backend_that_does_not_drain_is_killed_with_its_children() {
 #[tokio::test]
 async fn a_cancelled_stack_is_gone_with_its_directory() {
     let bench = Bench::new().await;
-    for delay_ms in [0, 100, 500, 900, 1500] {
+    for milestone in MILESTONES {
         let cancel = CancellationToken::new();
-        let canceller = cancel.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        let (canceller, milestone_path) = (cancel.clone(), bench.path().join(milestone));
+        std::thread::spawn(move || {
+            wait_until(|| milestone_path.exists());
             canceller.cancel();
         });
         // Never ready: only the cancellation ends it.
         let spec = bench.spec(&OBEDIENT.replace("HEALTH", "127.0.0.1:1"));
-        let outcome = match Stack::provision(spec, cancel.clone()).await {
+        let outcome = match Stack::provision(spec, cancel).await {
             Ok(seeding) => seeding.open().await.map(drop),
             Err(error) => Err(error),
         };
         bench.assert_nothing_survives(Duration::ZERO);
         let error = outcome.unwrap_err();
-        assert!(matches!(error, StackError::Cancelled { .. }), "after {delay_ms} ms: {error}");
-        assert_eq!(bench.stack_directories(), Vec::<PathBuf>::new(), "after {delay_ms} ms");
+        assert!(matches!(error, StackError::Cancelled { .. }), "at {milestone}: {error}");
+        assert_eq!(bench.stack_directories(), Vec::<PathBuf>::new(), "at {milestone}");
+        bench.forget();
     }
 }
 
@@ -380,11 +399,12 @@ async fn stacks_side_by_side_leave_each_other_alone() {
 #[tokio::test]
 async fn nothing_outlives_a_killed_parent_whatever_it_was_doing() {
     let bench = Bench::new().await;
-    for delay_ms in [50, 200, 450, 800, 1200, 2000] {
+    for milestone in MILESTONES {
         let parent = Parent::start(&bench, None);
-        std::thread::sleep(Duration::from_millis(delay_ms));
+        wait_until(|| bench.path().join(milestone).exists());
         parent.kill();
         bench.assert_nothing_survives(Duration::from_secs(10));
+        bench.forget();
     }
 }
 
@@ -485,7 +505,9 @@ async fn a_parent() {
     let home = PathBuf::from(home);
     let health = answer_health().await;
     let spec = spec(&home, &OBEDIENT.replace("HEALTH", &health));
-    let _ready = provision(spec).await.unwrap().open().await.unwrap();
+    // In a task, as a session may do it: a worker thread that ends must not take the stack with it.
+    let opened = tokio::spawn(async { provision(spec).await?.open().await });
+    let _ready = opened.await.unwrap().unwrap();
     fs::write(home.join("ready"), "").unwrap();
     std::future::pending().await
 }

@@ -323,11 +323,8 @@ mod tests {
 
     const TOML: &str = "name = \"fixture\"\n";
 
-    fn rendered() -> Vec<(String, Vec<u8>)> {
-        vec![
-            ("report.html".to_owned(), b"<html>".to_vec()),
-            ("junit.xml".to_owned(), b"<x/>".to_vec()),
-        ]
+    fn rendered() -> Vec<(&'static str, Vec<u8>)> {
+        vec![("report.html", b"<html>".to_vec()), ("junit.xml", b"<x/>".to_vec())]
     }
 
     /// A whole run in `<temporary>/run`.
@@ -485,8 +482,7 @@ mod tests {
     fn rendering_again_replaces_what_was_rendered_alone() {
         let (_home, out) = written();
         let record = fs::read(out.join(RECORD)).unwrap();
-        let again =
-            vec![("report.html".to_owned(), b"<html>2".to_vec()), ("new.md".to_owned(), vec![])];
+        let again = vec![("report.html", b"<html>2".to_vec()), ("new.md", vec![])];
         replace_rendered(&out, &again).unwrap();
         assert_eq!(fs::read(out.join("report.html")).unwrap(), b"<html>2");
         assert!(!out.join("junit.xml").exists() && out.join("new.md").exists());
@@ -503,7 +499,7 @@ mod tests {
     fn a_rendered_file_cannot_take_the_records_place_or_leave() {
         let (_home, out) = written();
         for name in [RECORD, MANIFEST, "../x", "/tmp/x", "a/b", "", "..", "."] {
-            let file = [(name.to_owned(), vec![])];
+            let file = [(name, vec![])];
             assert!(
                 matches!(replace_rendered(&out, &file), Err(ArchiveError::Name(_))),
                 "{name:?}"

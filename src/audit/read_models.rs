@@ -12,6 +12,7 @@ pub(super) const LAWS: &[Law] = &[
     Law {
         check: "each finance summary equals its snapshot and events",
         counted: "SELECT count(*) FROM finance_summaries",
+        holds: None,
         broken: "
             SELECT format('account %s of organisation %s: version %s, %s entries of %s and %s cents; expected version %s, %s of %s and %s',
                           property_id, org_id, s.version, s.entry_count, s.revenue_cents, s.expense_cents,
@@ -23,6 +24,7 @@ pub(super) const LAWS: &[Law] = &[
     Law {
         check: "each finance summary shows the days and categories of its events",
         counted: "SELECT count(*) FROM pg_temp.replayed WHERE last_date IS NOT NULL",
+        holds: None,
         broken: "
             SELECT format('account %s of organisation %s: last entry %s, %s; its events are up to %s, %s and %s',
                           property_id, org_id, s.last_entry_date, s.doc, r.last_date, r.revenue_categories,

@@ -19,6 +19,7 @@ pub(super) const LAWS: &[Law] = &[
     Law {
         check: "acknowledged commands are in the store exactly once",
         counted: "SELECT count(*) FROM pg_temp.ledger WHERE outcome = 1",
+        holds: None,
         broken: "
             SELECT format('command %s of organisation %s is in %s events, and %s answer is kept for it',
                           command_id, org_id, coalesce(times, 0),
@@ -31,6 +32,7 @@ pub(super) const LAWS: &[Law] = &[
     Law {
         check: "refused commands are not in the store",
         counted: "SELECT count(*) FROM pg_temp.ledger WHERE outcome = 2",
+        holds: None,
         broken: "
             SELECT format('command %s of organisation %s is in %s events', command_id, org_id, coalesce(times, 0)) AS what
             FROM pg_temp.ledger
@@ -41,6 +43,7 @@ pub(super) const LAWS: &[Law] = &[
     Law {
         check: "commands without an answer are in the store at most once",
         counted: "SELECT count(*) FROM pg_temp.ledger WHERE outcome = 3",
+        holds: None,
         broken: "
             SELECT format('command %s of organisation %s is in %s events', command_id, org_id, times) AS what
             FROM pg_temp.ledger JOIN pg_temp.stored USING (command_id, org_id)
@@ -49,6 +52,7 @@ pub(super) const LAWS: &[Law] = &[
     Law {
         check: "the store knows no command that the client did not send",
         counted: "SELECT count(*) FROM pg_temp.stored",
+        holds: None,
         broken: "
             SELECT format('command %s of organisation %s', command_id, org_id) AS what
             FROM (SELECT command_id, org_id FROM pg_temp.stored
@@ -59,6 +63,7 @@ pub(super) const LAWS: &[Law] = &[
     Law {
         check: "the answer kept for each command names its event",
         counted: "SELECT count(*) FROM append_dedup",
+        holds: None,
         broken: "
             SELECT format('command %s of organisation %s: shard %s, position %s',
                           coalesce(d.command_id, e.command_id), coalesce(d.org_id, e.org_id),
@@ -70,6 +75,7 @@ pub(super) const LAWS: &[Law] = &[
     Law {
         check: "versions of each account follow its snapshot without a gap",
         counted: "SELECT count(DISTINCT (org_id, aggregate_type, aggregate_id)) FROM events",
+        holds: None,
         broken: "
             SELECT format('account %s of organisation %s: %s events with versions %s to %s, snapshot at %s',
                           aggregate_id, org_id, n, low, high, coalesce(s.version, 0)) AS what
@@ -81,6 +87,7 @@ pub(super) const LAWS: &[Law] = &[
     Law {
         check: "positions of each shard are 1, 2, 3 … without a gap",
         counted: "SELECT count(*) FROM events",
+        holds: None,
         broken: "
             SELECT format('shard %s: %s events at positions %s to %s', shard, n, low, high) AS what
             FROM (SELECT shard, count(*) AS n, min(position) AS low, max(position) AS high

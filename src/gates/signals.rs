@@ -97,6 +97,11 @@ impl SignalBook {
         Self { sources: named.map(|(name, form)| (name.to_owned(), form)).into() }
     }
 
+    /// The signals of this target by name, without their statistics.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.sources.keys().map(String::as_str)
+    }
+
     /// Whether this target has the signal: a gate on another could only ever be inconclusive.
     pub fn defines(&self, signal: &SignalName) -> bool {
         let Some((form, statistic)) = self.find(signal) else { return false };

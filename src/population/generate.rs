@@ -5,7 +5,7 @@
 
 use std::num::{NonZeroU32, NonZeroU64};
 
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use uuid::Uuid;
@@ -26,7 +26,10 @@ pub struct Generator {
     key: ChaCha8Rng,
     id_key: u64,
     organisations: NonZeroU64,
+    /// The history, oldest first.
     months: Vec<Month>,
+    /// First day after the history.
+    end: NaiveDate,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -150,7 +153,7 @@ pub struct Account {
     pub(super) revenue_categories: u16,
     /// Likewise for expenses.
     pub(super) expense_categories: u16,
-    /// When the snapshot was taken: the end of history.
+    /// When the snapshot was taken: the last second of history.
     pub taken_at: DateTime<Utc>,
 }
 
@@ -219,9 +222,9 @@ impl Generator {
         history_months: u8,
         anchor: NaiveDate,
     ) -> Self {
-        let anchor = anchor.with_day(1).expect("every month has a first day");
+        let end = anchor.with_day(1).expect("every month has a first day");
         let month = |back: u32| {
-            let first = anchor - Months::new(back);
+            let first = end - Months::new(back);
             let days = (first + Months::new(1) - first).num_days().unsigned_abs();
             Month { first, days, of_year: first.month0() as usize }
         };
@@ -230,6 +233,7 @@ impl Generator {
             id_key: mix64(seed),
             organisations,
             months: (1..=u32::from(history_months)).rev().map(month).collect(),
+            end,
         }
     }
 
@@ -240,8 +244,7 @@ impl Generator {
 
     /// The days of the history: from the first to before the second.
     pub fn span(&self) -> (NaiveDate, NaiveDate) {
-        let first = self.months.first().map_or(NaiveDate::MIN, |month| month.first);
-        (first, self.months.last().map_or(first, |month| month.first + Months::new(1)))
+        (self.months.first().map_or(self.end, |month| month.first), self.end)
     }
 
     /// Ids of an organisation's properties, without computing anything else of it.
@@ -331,7 +334,7 @@ impl Generator {
             last_entry: None,
             revenue_categories: 0,
             expense_categories: 0,
-            taken_at: self.end(),
+            taken_at: midnight(self.end) - TimeDelta::seconds(1),
         };
         for month in &self.months {
             let season = shape.season[month.of_year];
@@ -426,13 +429,6 @@ impl Generator {
         }
     }
 
-    /// The last second of history.
-    fn end(&self) -> DateTime<Utc> {
-        let anchor =
-            self.months.last().map_or(NaiveDate::MAX, |month| month.first + Months::new(1));
-        midnight(anchor) - chrono::TimeDelta::seconds(1)
-    }
-
     fn rng(&self, org: OrgId, stream: Stream) -> ChaCha8Rng {
         let mut rng = self.key.clone();
         rng.set_stream(org.index() << 2 | stream as u64);
@@ -440,7 +436,7 @@ impl Generator {
     }
 
     /// A version 8 UUID. Its low half holds organisation (36 bits), kind (3) and number (23), so ids are unique by
-    /// construction; its high half is a hash of that under the seed, so populations do not share ids.
+    /// construction up to 68 billion organisations; its high half is a hash of that under the seed, so populations do not share ids.
     fn id(&self, org: OrgId, kind: Kind, number: u32) -> Uuid {
         let low = org.index() << 26 | (kind as u64) << 23 | u64::from(number);
         let high = mix64(self.id_key ^ mix64(low));
@@ -460,7 +456,7 @@ fn midnight(date: NaiveDate) -> DateTime<Utc> {
 }
 
 /// A moment between 8 and 22 o'clock, to the microsecond.
-fn office_hours(rng: &mut ChaCha8Rng) -> chrono::TimeDelta {
+fn office_hours(rng: &mut ChaCha8Rng) -> TimeDelta {
     const HOUR_US: i64 = 3_600_000_000;
-    chrono::TimeDelta::microseconds(rng.random_range(8 * HOUR_US..22 * HOUR_US))
+    TimeDelta::microseconds(rng.random_range(8 * HOUR_US..22 * HOUR_US))
 }

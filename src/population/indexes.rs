@@ -1,5 +1,8 @@
 //! Secondary indexes: dropped before the rows come, rebuilt after them from their own definitions. Sorting all keys
-//! once is cheaper than finding a place for each. Primary keys stay: rows arrive nearly in their order.
+//! once is cheaper than finding a place for each.
+//!
+//! Primary keys stay. Building them afterwards would save about a quarter of the copy, since rows arrive nearly in their
+//! order already; but a seed that is killed would leave tables that accept a row twice.
 
 use sqlx::Row as _;
 

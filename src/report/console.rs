@@ -112,7 +112,7 @@ fn load(lines: &mut Vec<String>, report: &Report) {
         let time = |us| format::duration_us(us as f64);
         format!("p50 {}, p99 {}, max {}", time(lag.p50), time(lag.p99), time(lag.max))
     });
-    lines.push(labelled("", &format!("failed: {failures}; send lag: {lag}")));
+    lines.push(labelled("", &format!("not OK: {failures}; send lag: {lag}")));
 }
 
 fn checks(lines: &mut Vec<String>, report: &Report, colour: Colour) {

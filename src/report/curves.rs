@@ -1,6 +1,8 @@
 //! What the charts draw: one value per second of the axis, `None` where nothing was measured.
 
-use crate::archive::{Distribution, LoadRecord, Record, Series, Timeline};
+use crate::archive::{Distribution, LoadRecord, Record, Series, Timeline, Window};
+use crate::gates::SignalBook;
+use crate::scenario::Scenario;
 
 /// One value per second of the axis; a gap is a second without a measurement.
 pub type Curve = Vec<Option<f64>>;
@@ -12,8 +14,8 @@ pub struct Curves {
     pub offered: Curve,
     /// Requests per second that were sent.
     pub achieved: Curve,
-    /// Arrivals per second that failed: errors, time-outs and dropped ones, by intended second.
-    pub failed: Curve,
+    /// Arrivals per second that were not answered as expected: errors, time-outs and dropped ones, by intended second.
+    pub not_ok: Curve,
     /// Median response time of the arrivals of each second, in µs.
     pub p50: Curve,
     /// 95th percentile of the same.
@@ -33,28 +35,25 @@ pub struct Curves {
 }
 
 impl Curves {
-    pub(super) fn of(record: &Record) -> Self {
+    /// Signals are those of the scenario's target.
+    pub(super) fn of(record: &Record, scenario: &Scenario) -> Self {
         let seconds = record.window.end();
-        let [offered, achieved, failed] = rates(&record.load, seconds);
+        let [offered, achieved, not_ok] = rates(&record.load, seconds);
         let [p50, p95, p99] = percentiles(&record.load, seconds);
-        let timeline = &record.timeline;
+        let [cache_hit_ratio, replica_share, projection_lag_ms, replication_lag_ms] =
+            signals(&SignalBook::of(&scenario.target), &record.timeline, seconds);
         Self {
             offered,
             achieved,
-            failed,
+            not_ok,
             p50,
             p95,
             p99,
-            cache_hit_ratio: share(timeline, seconds, "backend_cache_requests_total", |s| {
-                (s.key.label("outcome") == Some("hit"), true)
-            }),
-            replica_share: share(timeline, seconds, "backend_reads_total", |s| {
-                let source = s.key.label("source");
-                (source == Some("replica"), matches!(source, Some("replica" | "primary")))
-            }),
-            projection_lag_ms: worst_ms(timeline, seconds, "backend_projection_lag_seconds"),
-            replication_lag_ms: worst_ms(timeline, seconds, "pg_replication_lag_seconds"),
-            cpu: cpu(timeline, seconds),
+            cache_hit_ratio,
+            replica_share,
+            projection_lag_ms,
+            replication_lag_ms,
+            cpu: cpu(&record.timeline, seconds),
         }
     }
 }
@@ -67,8 +66,8 @@ fn rates(load: &LoadRecord, seconds: usize) -> [Curve; 3] {
     };
     let offered = (0..seconds).map(|s| intended_in(s).map(|(intended, _)| intended as f64));
     let achieved = (0..seconds).map(|s| load.seconds.get(s).map(|at| at.sent as f64));
-    let failed = (0..seconds).map(|s| intended_in(s).map(|(_, failed)| failed as f64));
-    [offered.collect(), achieved.collect(), failed.collect()]
+    let not_ok = (0..seconds).map(|s| intended_in(s).map(|(_, not_ok)| not_ok as f64));
+    [offered.collect(), achieved.collect(), not_ok.collect()]
 }
 
 fn percentiles(load: &LoadRecord, seconds: usize) -> [Curve; 3] {
@@ -83,34 +82,18 @@ fn percentiles(load: &LoadRecord, seconds: usize) -> [Curve; 3] {
     curves
 }
 
-/// Increase of the counters that are a part over that of those that are the whole, second by second.
-/// `role` says of a series whether it belongs to the part and whether to the whole.
-fn share(
-    timeline: &Timeline,
-    seconds: usize,
-    name: &str,
-    role: impl Fn(&Series) -> (bool, bool),
-) -> Curve {
-    let at = |second: usize| {
-        let (mut part, mut whole) = (0.0, 0.0);
-        for series in timeline.select(name, &[]) {
-            let rise = series.increase(second, second + 1).unwrap_or(0.0);
-            let (in_part, in_whole) = role(series);
-            part += if in_part { rise } else { 0.0 };
-            whole += if in_whole { rise } else { 0.0 };
+/// The signals that are drawn, each read as the gates read it, but over one second at a time.
+fn signals(book: &SignalBook, timeline: &Timeline, seconds: usize) -> [Curve; 4] {
+    const DRAWN: [&str; 4] =
+        ["cache_hit_ratio", "replica_share", "projection_lag_ms_max", "replication_lag_ms_max"];
+    let mut curves = [const { Curve::new() }; 4];
+    for second in 0..seconds {
+        let figures = book.figures(timeline, Window { warm_up_s: second, measure_s: 1 });
+        for (curve, name) in curves.iter_mut().zip(DRAWN) {
+            curve.push(figures.get(name).map(|figure| figure.value));
         }
-        (whole > 0.0).then(|| part / whole)
-    };
-    (0..seconds).map(at).collect()
-}
-
-/// The largest of the gauges of a name at each second, from seconds to ms.
-fn worst_ms(timeline: &Timeline, seconds: usize, name: &str) -> Curve {
-    let at = |second: usize| {
-        let values = timeline.select(name, &[]).filter_map(|s| s.values.get(second).copied()?);
-        values.reduce(f64::max).map(|worst| worst * 1e3)
-    };
-    (0..seconds).map(at).collect()
+    }
+    curves
 }
 
 fn cpu(timeline: &Timeline, seconds: usize) -> Vec<(String, Curve)> {
@@ -128,57 +111,42 @@ fn cpu(timeline: &Timeline, seconds: usize) -> Vec<(String, Curve)> {
 mod tests {
     use super::*;
     use crate::archive::SeriesKey;
+    use crate::report::fixture::{Variant, report};
 
-    fn series(name: &str, label: (&str, &str), values: &[Option<f64>]) -> Series {
-        Series { key: SeriesKey::new(name, [label]), values: values.to_vec() }
-    }
-
-    fn counter(name: &str, label: (&str, &str), values: &[f64]) -> Series {
-        series(name, label, &values.iter().copied().map(Some).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn a_share_is_of_what_happened_in_the_same_second() {
-        let timeline = Timeline {
-            seconds: 3,
-            series: vec![
-                counter("c", ("outcome", "hit"), &[100.0, 109.0, 109.0, 110.0]),
-                counter("c", ("outcome", "miss"), &[50.0, 51.0, 51.0, 54.0]),
-            ],
-        };
-        let curve = share(&timeline, 3, "c", |s| (s.key.label("outcome") == Some("hit"), true));
-        assert_eq!(curve, [Some(0.9), None, Some(0.25)], "a second without requests has no share");
+    fn counter(label: (&str, &str), values: &[f64]) -> Series {
+        let values = values.iter().copied().map(Some).collect();
+        Series { key: SeriesKey::new("process_cpu_seconds_total", [label]), values }
     }
 
     #[test]
-    fn a_second_that_was_not_read_has_no_share() {
-        let values = [Some(1.0), None, Some(5.0), Some(6.0)];
-        let timeline =
-            Timeline { seconds: 3, series: vec![series("c", ("outcome", "hit"), &values)] };
-        assert_eq!(share(&timeline, 3, "c", |_| (true, true)), [None, None, Some(1.0)]);
+    fn signals_are_read_second_by_second_and_gaps_stay_gaps() {
+        let curves = report(Variant::Fail).curves;
+        let hits = &curves.cache_hit_ratio;
+        assert_eq!(hits.len(), 80);
+        let gaps: Vec<usize> = (0..80).filter(|s| hits[*s].is_none()).collect();
+        assert_eq!(gaps, [32, 33, 34, 35], "seconds that touch a boundary without a reading");
+        assert!(hits.iter().flatten().all(|ratio| (0.4..0.95).contains(ratio)), "{hits:?}");
+        let stalled = curves.projection_lag_ms[53].unwrap();
+        assert!(stalled > 350.0 && curves.projection_lag_ms[40].unwrap() < 100.0);
     }
 
     #[test]
-    fn a_lag_is_that_of_the_worst() {
-        let timeline = Timeline {
-            seconds: 2,
-            series: vec![
-                series("lag", ("replica", "1"), &[Some(0.001), None, None]),
-                series("lag", ("replica", "2"), &[Some(0.004), Some(0.002), None]),
-            ],
-        };
-        assert_eq!(worst_ms(&timeline, 2, "lag"), [Some(4.0), Some(2.0)]);
-        assert_eq!(worst_ms(&timeline, 2, "other"), [None, None]);
+    fn rates_count_every_arrival_in_its_second() {
+        let curves = report(Variant::Inconclusive).curves;
+        let offered = curves.offered[53].unwrap();
+        assert!((8_000.0..9_000.0).contains(&offered), "{offered}");
+        assert!(curves.achieved[50].unwrap() < curves.offered[50].unwrap(), "sent late");
+        assert!(curves.not_ok[53].unwrap() > 20.0, "time-outs and dropped arrivals of the stall");
+        assert_eq!(report(Variant::Empty).curves.offered, vec![None; 80]);
     }
 
     #[test]
     fn the_busiest_group_comes_first() {
-        let name = "process_cpu_seconds_total";
         let timeline = Timeline {
             seconds: 2,
             series: vec![
-                counter(name, ("group", "backend"), &[0.0, 1.0, 2.0]),
-                counter(name, ("group", "primary"), &[7.0, 10.0, 13.0]),
+                counter(("group", "backend"), &[0.0, 1.0, 2.0]),
+                counter(("group", "primary"), &[7.0, 10.0, 13.0]),
             ],
         };
         let groups = cpu(&timeline, 2);

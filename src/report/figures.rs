@@ -1,43 +1,9 @@
-//! What the load says in numbers: counts, rates and percentiles over the measured window.
+//! What the load says in numbers: counts, rates and percentiles over the measured window, as the gates read them.
 
 use hdrhistogram::Histogram;
 
-use crate::archive::{Distribution, LoadRecord, OperationRecord, OperationSecond, Window};
-
-/// What became of the arrivals that were intended within the measured window.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Arrivals that the schedule asked for.
-    pub intended: u64,
-    /// Of those, requests sent.
-    pub sent: u64,
-    /// Answered as expected.
-    pub ok: u64,
-    /// Answered otherwise, or the connection failed.
-    pub errors: u64,
-    /// Not answered in time.
-    pub timeouts: u64,
-    /// Never sent.
-    pub dropped: u64,
-}
-
-impl Counts {
-    /// Arrivals that were not answered as expected, sent or not.
-    pub fn failed(self) -> u64 {
-        self.errors + self.timeouts + self.dropped
-    }
-
-    fn plus(self, at: &OperationSecond) -> Self {
-        Self {
-            intended: self.intended + at.intended,
-            sent: self.sent + at.sent,
-            ok: self.ok + at.ok,
-            errors: self.errors + at.errors,
-            timeouts: self.timeouts + at.timeouts,
-            dropped: self.dropped + at.dropped,
-        }
-    }
-}
+use crate::archive::{OperationRecord, Record, Window};
+use crate::gates::{Counts, FigureName, Part, RequestFigures};
 
 /// Percentiles of times, in µs, read from merged histograms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,27 +54,16 @@ pub struct LoadFigures {
 }
 
 impl LoadFigures {
-    pub(super) fn of(load: &LoadRecord, window: Window) -> Self {
-        let counts =
-            load.operations.iter().filter_map(|operation| counts_of(operation, window)).reduce(
-                |sum, one| Counts {
-                    intended: sum.intended + one.intended,
-                    sent: sum.sent + one.sent,
-                    ok: sum.ok + one.ok,
-                    errors: sum.errors + one.errors,
-                    timeouts: sum.timeouts + one.timeouts,
-                    dropped: sum.dropped + one.dropped,
-                },
-            );
-        let recorded = load.operations.iter().map(|o| within(&o.seconds, window).len()).max();
-        let clock = within(&load.seconds, window);
-        let per_clock_second = |count: u64| rate(count, clock.len());
+    /// `run` holds the figures of the whole record.
+    pub(super) fn of(record: &Record, run: &RequestFigures) -> Self {
+        let rate = |name| run.get(&name).map(|figure| figure.value);
+        let clock = within(&record.load.seconds, record.window);
         Self {
-            offered_per_s: counts.and_then(|c| rate(c.intended, recorded.unwrap_or(0))),
-            achieved_per_s: per_clock_second(clock.iter().map(|at| at.sent).sum()),
-            events_per_s: per_clock_second(clock.iter().map(|at| at.acknowledged).sum()),
-            counts,
-            send_lag: Percentiles::of(&Distribution::merged(clock.iter().map(|at| &at.lag))),
+            offered_per_s: rate(FigureName::OfferedRate),
+            achieved_per_s: rate(FigureName::AchievedRate),
+            events_per_s: rate(FigureName::EventRate),
+            counts: is_recorded(&record.load.operations, record.window).then_some(run.counts),
+            send_lag: Percentiles::of(&run.send_lag),
             in_flight_max: clock.iter().map(|at| at.in_flight_max).max(),
         }
     }
@@ -135,17 +90,15 @@ pub struct OperationFigures {
 }
 
 impl OperationFigures {
-    pub(super) fn of(operation: &OperationRecord, window: Window) -> Self {
-        let seconds = within(&operation.seconds, window);
-        let merged = |pick: fn(&OperationSecond) -> &Distribution| {
-            Percentiles::of(&Distribution::merged(seconds.iter().map(pick)))
-        };
+    pub(super) fn of(record: &Record, operation: &OperationRecord) -> Self {
+        let figures = RequestFigures::of(record, Part::Operation(&operation.name));
+        let recorded = is_recorded(std::slice::from_ref(operation), record.window);
         Self {
             name: operation.name.clone(),
             service: operation.service.clone(),
-            counts: counts_of(operation, window),
-            response: merged(|at| &at.response),
-            service_time: merged(|at| &at.service),
+            counts: recorded.then_some(figures.counts),
+            response: Percentiles::of(&figures.response),
+            service_time: Percentiles::of(&figures.service),
         }
     }
 }
@@ -160,13 +113,7 @@ pub struct PercentileCurve {
 impl PercentileCurve {
     const POINTS_PER_DECADE: f64 = 40.0;
 
-    pub(super) fn of(
-        load: &LoadRecord,
-        window: Window,
-        pick: fn(&OperationSecond) -> &Distribution,
-    ) -> Self {
-        let seconds = load.operations.iter().flat_map(|o| within(&o.seconds, window));
-        let times = Distribution::merged(seconds.map(pick));
+    pub(super) fn of(times: &Histogram<u64>) -> Self {
         let count = times.len() as f64;
         let rarities = (0..).map(|step| 10f64.powf(f64::from(step) / Self::POINTS_PER_DECADE));
         let points = rarities
@@ -183,19 +130,21 @@ pub(super) fn within<T>(seconds: &[T], window: Window) -> &[T] {
     &seconds[window.warm_up_s.min(end)..end]
 }
 
-fn counts_of(operation: &OperationRecord, window: Window) -> Option<Counts> {
-    let seconds = within(&operation.seconds, window);
-    (!seconds.is_empty()).then(|| seconds.iter().fold(Counts::default(), Counts::plus))
+/// Arrivals that were not answered as expected, sent or not.
+pub(super) fn not_ok(counts: Counts) -> u64 {
+    counts.failed() + counts.dropped
 }
 
-fn rate(count: u64, seconds: usize) -> Option<f64> {
-    (seconds > 0).then(|| count as f64 / seconds as f64)
+/// Whether anything is known of the measured window: zeros that nobody counted are no figures.
+fn is_recorded(operations: &[OperationRecord], window: Window) -> bool {
+    operations.iter().any(|operation| !within(&operation.seconds, window).is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{LoadSecond, new_histogram};
+    use crate::archive::{Distribution, LoadRecord, LoadSecond, OperationSecond, new_histogram};
+    use crate::report::fixture::{Variant, record};
 
     const WINDOW: Window = Window { warm_up_s: 1, measure_s: 2 };
 
@@ -216,9 +165,9 @@ mod tests {
         }
     }
 
-    fn load(seconds: Vec<OperationSecond>) -> LoadRecord {
+    fn run(seconds: Vec<OperationSecond>) -> Record {
         let clock = |at: &OperationSecond| LoadSecond { sent: at.sent, ..LoadSecond::default() };
-        LoadRecord {
+        let load = LoadRecord {
             seconds: seconds.iter().map(clock).collect(),
             operations: vec![OperationRecord {
                 name: "read".to_owned(),
@@ -227,47 +176,46 @@ mod tests {
                 seconds,
             }],
             ..LoadRecord::default()
-        }
+        };
+        Record { window: WINDOW, load, ..record(Variant::Empty) }
+    }
+
+    fn load_figures(record: &Record) -> LoadFigures {
+        LoadFigures::of(record, &RequestFigures::of(record, Part::Run))
     }
 
     #[test]
     fn only_the_measured_window_counts() {
-        let load = load(vec![
+        let run = run(vec![
             second(1_000, &[900_000]),
             second(10, &[100]),
             second(30, &[200, 300]),
             second(1_000, &[900_000]),
         ]);
-        let figures = LoadFigures::of(&load, WINDOW);
+        let figures = load_figures(&run);
         assert_eq!(figures.offered_per_s, Some(20.0));
         assert_eq!(figures.achieved_per_s, Some(20.0));
         assert_eq!(figures.counts.unwrap().ok, 40);
-        let response = OperationFigures::of(&load.operations[0], WINDOW).response.unwrap();
+        let response = OperationFigures::of(&run, &run.load.operations[0]).response.unwrap();
         assert_eq!((response.p50, response.max), (200, 300));
     }
 
     #[test]
-    fn a_worker_lost_half_way_does_not_make_the_load_look_smaller() {
-        let figures = LoadFigures::of(&load(vec![second(5, &[]), second(20, &[100])]), WINDOW);
-        assert_eq!(figures.offered_per_s, Some(20.0), "over the one measured second that is known");
-    }
-
-    #[test]
     fn nothing_recorded_is_nothing_measured() {
-        let nothing = LoadFigures::of(&LoadRecord::default(), WINDOW);
+        let nothing = load_figures(&Record { load: LoadRecord::default(), ..run(Vec::new()) });
         assert_eq!(nothing.offered_per_s.or(nothing.achieved_per_s).or(nothing.events_per_s), None);
         assert_eq!((nothing.counts, nothing.send_lag), (None, None));
-        let warm_up_alone = load(vec![second(5, &[100])]);
-        assert_eq!(LoadFigures::of(&warm_up_alone, WINDOW).counts, None);
-        assert_eq!(OperationFigures::of(&warm_up_alone.operations[0], WINDOW).response, None);
-        assert!(PercentileCurve::of(&warm_up_alone, WINDOW, |at| &at.response).points.is_empty());
+        let warm_up_alone = run(vec![second(5, &[100])]);
+        assert_eq!(load_figures(&warm_up_alone).counts, None);
+        let operation = OperationFigures::of(&warm_up_alone, &warm_up_alone.load.operations[0]);
+        assert_eq!((operation.counts, operation.response), (None, None));
+        assert!(PercentileCurve::of(&new_histogram()).points.is_empty());
     }
 
     #[test]
     fn a_percentile_curve_rises_to_the_slowest_request() {
         let us: Vec<u64> = (1..=500).collect();
-        let load = load(vec![OperationSecond::default(), second(500, &us)]);
-        let points = PercentileCurve::of(&load, WINDOW, |at| &at.response).points;
+        let points = PercentileCurve::of(&times(&us).to_histogram()).points;
         assert!(points.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{points:?}");
         assert_eq!(points.last(), Some(&(500.0, 500.0)));
         assert!(points.iter().any(|(rarity, us)| (rarity - 10.0).abs() < 1e-9 && *us == 450.0));

@@ -1,7 +1,6 @@
 //! Numbers as people read them: `1.24 ms`, `3.42 s`, `98.2 %`, `5,003/s`. The same in every format for people.
 
-use super::figures::Counts;
-use crate::gates::Unit;
+use crate::gates::{Counts, Unit};
 use crate::units::ByteSize;
 
 /// What stands where a figure should be and none was measured: never a zero, never a blank.
@@ -89,7 +88,7 @@ pub(super) fn grouped(count: u64) -> String {
     text
 }
 
-/// What became of the arrivals that failed.
+/// What became of the arrivals that were not answered as expected.
 pub(super) fn failures(counts: Counts) -> String {
     format!(
         "{} errors, {} time-outs, {} dropped",

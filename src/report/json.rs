@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::figures::{Counts, LoadFigures, OperationFigures, Percentiles};
+use super::figures::{LoadFigures, OperationFigures, Percentiles};
 use super::model::Report;
 use crate::archive::{AuditState, Environment};
-use crate::gates::{Bias, CheckState, Figure, Unit, Verdict};
+use crate::gates::{Bias, CheckState, Counts, Figure, Unit, Verdict};
 
 /// Version of the document's shape.
 const SCHEMA: u32 = 1;
@@ -255,8 +255,11 @@ fn signals(figures: &BTreeMap<String, Figure>) -> BTreeMap<String, Signal> {
                 signals.insert(name.clone(), Signal::Value(value));
             }
             Some((base, statistic)) => {
+                // The unit is part of a field's name: `db_query` in ms is `db_query_ms`.
+                let unit =
+                    if figure.unit == Unit::Ms && !base.ends_with("_ms") { "_ms" } else { "" };
                 let signal = signals
-                    .entry(base.to_owned())
+                    .entry(format!("{base}{unit}"))
                     .or_insert_with(|| Signal::Statistics(BTreeMap::new()));
                 if let Signal::Statistics(statistics) = signal {
                     statistics.insert(statistic.to_owned(), value);

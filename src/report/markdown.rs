@@ -95,7 +95,7 @@ fn load(text: &mut String, report: &Report) {
     line(
         text,
         format_args!(
-            "\n**Load**: offered {}, achieved {}, events {}; failed: {}; send lag p99 {}.",
+            "\n**Load**: offered {}, achieved {}, events {}; not OK: {}; send lag p99 {}.",
             or_not_measured(load.offered_per_s, format::per_second),
             or_not_measured(load.achieved_per_s, format::per_second),
             or_not_measured(load.events_per_s, format::per_second),

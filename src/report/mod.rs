@@ -19,6 +19,6 @@ mod render;
 
 pub use console::{COLUMNS_MAX, Colour, LINES_MAX, render_console};
 pub use curves::{Curve, Curves};
-pub use figures::{Counts, LoadFigures, OperationFigures, PercentileCurve, Percentiles};
+pub use figures::{LoadFigures, OperationFigures, PercentileCurve, Percentiles};
 pub use model::Report;
 pub use render::render_all;

@@ -16,6 +16,8 @@ pub fn render_all(report: &Report) -> Vec<(&'static str, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gates::fixture::{healthy, scenario};
+    use crate::gates::judge;
     use crate::report::fixture::{Variant, report};
 
     #[test]
@@ -26,6 +28,24 @@ mod tests {
             assert_eq!(names, ["report.html", "result.json", "junit.xml", "summary.md"]);
             assert_eq!(files, render_all(&report(variant)), "{}", variant.name());
         }
+    }
+
+    #[test]
+    fn what_the_gates_judged_is_what_every_file_says() {
+        let (record, scenario) = (healthy(), scenario(&["p95 < 500ms", "cache_hit_ratio > 99.9%"]));
+        let judgement = judge(&record, &scenario);
+        let files = render_all(&Report::new(&record, &scenario, &judgement));
+        let text = |index: usize| String::from_utf8(files[index].1.clone()).unwrap();
+        let document: serde_json::Value = serde_json::from_str(&text(1)).unwrap();
+        assert_eq!(document["verdict"], "fail");
+        assert_eq!(document["gates"].as_array().unwrap().len(), judgement.gates.len());
+        assert_eq!(document["gates"][0]["gate"], "cache_hit_ratio > 99.9%");
+        assert_eq!(document["gates"][0]["observed"], document["signals"]["cache_hit_ratio"]);
+        assert_eq!(document["validity"].as_array().unwrap().len(), judgement.validity.len());
+        assert!(document["load"]["offered_per_s"].as_f64().unwrap() > 0.0);
+        let name = "cache_hit_ratio &gt; 99.9%";
+        assert!(text(0).contains(name) && text(2).contains(name));
+        assert!(text(3).contains("| **FAIL** | `cache_hit_ratio > 99.9%`"));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(super) const BACKEND: &str = "backend";
 const SECRET_VARIABLE: &str = "PLIMSOLL_BACKEND_TOKEN_SECRET";
 /// Length of the key before encoding, in bytes.
 const SECRET_BYTES: usize = 32;
+/// How much of an answer an error quotes.
+const QUOTED_CHARS_MAX: usize = 300;
 /// How often a starting backend is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(25);
 
@@ -164,7 +166,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     /// Waits for the line on stdout. A backend that dies instead is noticed by whoever supervises the start.
     async fn announcement(&self, process: &Process) -> Result<Announcement, StackError> {
-        let announced = wait_for(self.site.limits.backend_start, LOOK_INTERVAL, async || {
+        let announced = wait_for(self.site.limits.backend_start, LOOK_INTERVAL, || async {
             let text = fs::read_to_string(self.stdout).unwrap_or_default();
             let Some((line, _)) = text.split_once('\n') else {
                 return Ok(Seen::NotYet("it has announced nothing on stdout".to_owned()));
@@ -184,10 +186,15 @@ impl Attempt<'_> {
         let address = format!("{url}/health/ready");
         let client = reqwest::Client::builder().no_proxy().build();
         let client = client.map_err(|error| self.error(process, error.to_string()))?;
-        let ready = wait_for(self.site.limits.backend_start, LOOK_INTERVAL, async || {
+        let ready = wait_for(self.site.limits.backend_start, LOOK_INTERVAL, || async {
             let last = match client.get(&address).send().await {
                 Ok(answer) if answer.status().is_success() => return Ok(Seen::Done(())),
-                Ok(answer) => format!("{address} answered {}", answer.status()),
+                Ok(answer) => {
+                    let status = answer.status();
+                    let body = answer.text().await.unwrap_or_default();
+                    let quoted: String = body.chars().take(QUOTED_CHARS_MAX).collect();
+                    format!("{address} answered {status}: {quoted}")
+                }
                 Err(error) => format!("{address}: {error}"),
             };
             Ok(Seen::NotYet(last))
@@ -220,6 +227,8 @@ pub(super) fn died_early(
 fn command(backend: &BackendProgram, act: &str, config: &Path) -> Command {
     let mut command = Command::new(&backend.program);
     command.args(&backend.args).arg(act).arg("--config").arg(config);
+    // Its log is read by people in files.
+    command.env("NO_COLOR", "1");
     // libpq's variables would reach around the configuration.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") {

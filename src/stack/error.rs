@@ -185,7 +185,7 @@ pub enum StackError {
     },
     /// The backend did not come up.
     #[error(
-        "start the backend: {problem}\n{evidence}\nhelp: run `{command}` by hand to see it fail"
+        "start the backend: {problem}\n{evidence}\nhelp: the lines above say why; it was called as `{command}`"
     )]
     BackendNotStarted {
         /// What it did instead.

@@ -154,13 +154,16 @@ impl Server {
     }
 
     /// Asks the server something as the superuser, on a connection of its own, within the limit of a statement.
-    pub(super) async fn ask<T>(
+    pub(super) async fn ask<T, F>(
         &self,
         act: &'static str,
-        question: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
-    ) -> Result<T, StackError> {
+        question: impl FnOnce(PgConnection) -> F,
+    ) -> Result<T, StackError>
+    where
+        F: Future<Output = sqlx::Result<T>>,
+    {
         let limit = self.limits.statement;
-        let answer = async { question(&mut self.try_connect().await?).await };
+        let answer = async { question(self.try_connect().await?).await };
         let server = || self.name().to_owned();
         match tokio::time::timeout(limit, answer).await {
             Ok(answer) => {
@@ -181,22 +184,22 @@ impl Server {
         act: &'static str,
         statement: &'static str,
     ) -> Result<(), StackError> {
-        self.ask(act, async |connection| {
-            sqlx::raw_sql(statement).execute(connection).await.map(drop)
+        self.ask(act, |mut connection| async move {
+            sqlx::raw_sql(statement).execute(&mut connection).await.map(drop)
         })
         .await
     }
 
     /// What the server itself says of its settings.
     pub(super) async fn settings(&self) -> Result<Vec<PostgresSetting>, StackError> {
-        let rows = self.ask("read the settings", async |connection| {
+        let rows = self.ask("read the settings", |mut connection| async move {
             sqlx::query_as(
                 "SELECT name, current_setting(name)
                  FROM unnest($1::text[]) WITH ORDINALITY AS wanted (name, place)
                  JOIN pg_settings USING (name) ORDER BY place",
             )
             .bind(REPORTED.map(str::to_owned).to_vec())
-            .fetch_all(connection)
+            .fetch_all(&mut connection)
             .await
         });
         let rows: Vec<(String, String)> = rows.await?;
@@ -206,7 +209,7 @@ impl Server {
     }
 
     async fn accepts_connections(&self) -> Result<(), StackError> {
-        let up = wait_for(self.limits.server_start, TRY_INTERVAL, async || {
+        let up = wait_for(self.limits.server_start, TRY_INTERVAL, || async {
             Ok(match self.try_connect().await {
                 Ok(_) => Seen::Done(()),
                 Err(error) => Seen::NotYet(error.to_string()),
@@ -276,17 +279,20 @@ pub(super) async fn sync(site: &Site, data: &Path) -> Result<(), StackError> {
 /// Creates what the harness itself needs in a new cluster, and says which WAL compression this server is built with.
 pub(super) async fn prepare(primary: &Server) -> Result<&'static str, StackError> {
     primary
-        .execute("create the monitor role", "CREATE ROLE plimsoll_monitor LOGIN IN ROLE pg_monitor")
+        .execute(
+            "create the monitor role",
+            "CREATE ROLE plimsoll_monitor LOGIN IN ROLE pg_monitor, pg_read_all_data",
+        )
         .await?;
     primary
         .execute("create the extension", "CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
         .await?;
     let lz4: bool = primary
-        .ask("read the settings", async |connection| {
+        .ask("read the settings", |mut connection| async move {
             sqlx::query_scalar(
                 "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'wal_compression'",
             )
-            .fetch_one(connection)
+            .fetch_one(&mut connection)
             .await
         })
         .await?;

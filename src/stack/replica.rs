@@ -42,12 +42,12 @@ fn slot(replica: &str) -> String {
 /// Makes a slot that holds the WAL from now on.
 async fn reserve_wal(primary: &Server, slot: &str) -> Result<(), StackError> {
     primary
-        .ask("make a replication slot", async |connection| {
+        .ask("make a replication slot", |mut connection| async move {
             sqlx::query(
                 "SELECT pg_create_physical_replication_slot($1, immediately_reserve => true)",
             )
             .bind(slot)
-            .execute(connection)
+            .execute(&mut connection)
             .await
             .map(drop)
         })
@@ -87,47 +87,38 @@ async fn stream(site: &Site, primary: &Server, replicas: &[Server]) -> Result<()
     if replicas.is_empty() {
         return Ok(());
     }
-    let mut behind = None;
-    let streaming = wait_for(site.limits.catch_up, ASK_INTERVAL, async || {
-        let states = states(primary, replicas).await?;
-        behind = states.iter().position(|state| !state.caught_up);
-        let status = states.into_iter().map(|state| state.status).collect::<Vec<_>>().join("; ");
-        Ok(if behind.is_none() { Seen::Done(()) } else { Seen::NotYet(status) })
+    let streaming = wait_for(site.limits.catch_up, ASK_INTERVAL, || async {
+        let behind = behind(primary, replicas).await?;
+        Ok(if behind.is_empty() { Seen::Done(()) } else { Seen::NotYet(behind.join("; ")) })
     });
-    let outcome = streaming.await?;
-    outcome.map_err(|TimedOut { limit, last }| StackError::ReplicaBehind {
-        limit,
-        last,
-        evidence: replicas[behind.unwrap_or(0)].evidence(),
+    streaming.await?.map_err(|TimedOut { limit, last }| {
+        let first = replicas.iter().find(|replica| last.starts_with(replica.name()));
+        let evidence = first.unwrap_or(&replicas[0]).evidence();
+        StackError::ReplicaBehind { limit, last, evidence }
     })
 }
 
-struct State {
-    caught_up: bool,
-    status: String,
-}
-
-/// How far each replica is, as the primary sees it.
-async fn states(primary: &Server, replicas: &[Server]) -> Result<Vec<State>, StackError> {
+/// The replicas that have not replayed everything, each with its state as the primary sees it.
+async fn behind(primary: &Server, replicas: &[Server]) -> Result<Vec<String>, StackError> {
     let connected: Vec<(String, String, i64)> = primary
-        .ask("ask for the state of the replicas", async |connection| {
+        .ask("ask for the state of the replicas", |mut connection| async move {
             sqlx::query_as(
                 "SELECT application_name, state,
                         pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(replay_lsn, '0/0'))::bigint
                  FROM pg_stat_replication",
             )
-            .fetch_all(connection)
+            .fetch_all(&mut connection)
             .await
         })
         .await?;
     let state = |replica: &Server| {
         let name = replica.name();
-        let Some((_, state, behind)) = connected.iter().find(|(found, ..)| found == name) else {
-            return State { caught_up: false, status: format!("{name} is not connected") };
+        let Some((_, state, bytes)) = connected.iter().find(|(found, ..)| found == name) else {
+            return Some(format!("{name} is not connected"));
         };
-        let behind = u64::try_from(*behind).unwrap_or(0);
-        let status = format!("{name}: {state}, {} behind", ByteSize::new(behind));
-        State { caught_up: state == "streaming" && behind == 0, status }
+        let bytes = ByteSize::new(u64::try_from(*bytes).unwrap_or(0));
+        let caught_up = state == "streaming" && bytes.get() == 0;
+        (!caught_up).then(|| format!("{name} is in state {state}, {bytes} behind"))
     };
-    Ok(replicas.iter().map(state).collect())
+    Ok(replicas.iter().filter_map(state).collect())
 }

@@ -24,11 +24,14 @@ pub(super) struct TimedOut {
 }
 
 /// Looks every `interval` until the condition holds or `limit` has passed. An error of the look itself ends the wait.
-pub(super) async fn wait_for<T>(
+pub(super) async fn wait_for<T, F>(
     limit: Duration,
     interval: Duration,
-    mut look: impl AsyncFnMut() -> Result<Seen<T>, StackError>,
-) -> Result<Result<T, TimedOut>, StackError> {
+    mut look: impl FnMut() -> F,
+) -> Result<Result<T, TimedOut>, StackError>
+where
+    F: Future<Output = Result<Seen<T>, StackError>>,
+{
     let deadline = Instant::now() + limit;
     let mut last = "nothing was seen of it".to_owned();
     loop {
@@ -49,6 +52,8 @@ pub(super) async fn wait_for<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
+
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(2);
@@ -57,9 +62,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_last_status_is_in_the_time_out() {
         let mut looks = 0;
-        let outcome: Result<(), TimedOut> = wait_for(LIMIT, INTERVAL, async || {
+        let outcome: Result<(), TimedOut> = wait_for(LIMIT, INTERVAL, || {
             looks += 1;
-            Ok(Seen::NotYet(format!("look {looks}")))
+            ready(Ok(Seen::NotYet(format!("look {looks}"))))
         })
         .await
         .unwrap();
@@ -71,17 +76,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_look_that_hangs_is_limited() {
-        let outcome: Result<(), TimedOut> =
-            wait_for(LIMIT, INTERVAL, async || std::future::pending().await).await.unwrap();
+        let outcome: Result<(), TimedOut> = wait_for(LIMIT, INTERVAL, pending).await.unwrap();
         assert!(outcome.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_condition_that_comes_to_hold_ends_the_wait() {
         let mut looks = 0;
-        let outcome = wait_for(LIMIT, INTERVAL, async || {
+        let outcome = wait_for(LIMIT, INTERVAL, || {
             looks += 1;
-            Ok(if looks == 3 { Seen::Done(looks) } else { Seen::NotYet(String::new()) })
+            ready(Ok(if looks == 3 { Seen::Done(looks) } else { Seen::NotYet(String::new()) }))
         });
         assert_eq!(outcome.await.unwrap(), Ok(3));
     }

@@ -66,6 +66,35 @@ impl Cluster {
         admin(self.directory.path(), 5432, database).await.unwrap()
     }
 
+    /// While answers are held: waits for a session of `application` to commit and ends it before anyone is told.
+    pub(crate) async fn terminate_after_commit(&self, application: &str) {
+        let mut admin = self.admin("postgres").await;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let waiting = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+             WHERE wait_event = 'SyncRep' AND application_name LIKE $1";
+        loop {
+            let ended: i64 =
+                sqlx::query_scalar(waiting).bind(application).fetch_one(&mut admin).await.unwrap();
+            if ended > 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no commit of {application} ever waited");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Whether commits, once made, wait for a standby that does not exist.
+    pub(crate) async fn hold_answers(&self, hold: bool) {
+        let mut admin = self.admin("postgres").await;
+        let statement = if hold {
+            "ALTER SYSTEM SET synchronous_standby_names = 'nobody'"
+        } else {
+            "ALTER SYSTEM RESET synchronous_standby_names"
+        };
+        sqlx::raw_sql(statement).execute(&mut admin).await.unwrap();
+        sqlx::raw_sql("SELECT pg_reload_conf()").execute(&mut admin).await.unwrap();
+    }
+
     /// Ends server processes whose application name matches, as a failing network would; how many there were.
     pub(crate) async fn terminate(&self, application: &str) -> i64 {
         let mut admin = self.admin("postgres").await;

@@ -178,6 +178,23 @@ async fn a_killed_connection_loses_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_was_lost_is_found_and_acknowledged() {
+    let cluster = Cluster::start().await;
+    let backend = Backend::start(&cluster.config("")).await;
+    backend.events.append(revenue(1, 7, 1)).await.unwrap();
+    cluster.hold_answers(true).await;
+    let (events, command) = (backend.events.clone(), expecting(revenue(1, 7, 2), 1));
+    let waiting = tokio::spawn(async move { events.append(command).await });
+    cluster.terminate_after_commit("appender %").await;
+    cluster.hold_answers(false).await;
+    let answer = waiting.await.unwrap().unwrap();
+    assert_eq!((answer.version.get(), answer.duplicate), (2, false));
+    backend.events.append(expecting(revenue(1, 7, 3), 2)).await.unwrap();
+    assert_eq!(audit(&cluster).await, 3);
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_cannot_append() {
     let cluster = Cluster::start().await;
     let backend = Backend::start(&cluster.config("")).await;

@@ -181,6 +181,24 @@ async fn killed_connections_of_projections_lose_and_double_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_was_lost_is_not_projected_again() {
+    let cluster = Cluster::start().await;
+    // Slow to start its next transaction, so that the append is answered before answers are held.
+    let backend = Backend::start(&cluster.config("[projections]\ninterval_ms = 1500\n")).await;
+    append_all(&backend, 0..10).await;
+    append_all(&backend, 10..20).await;
+    cluster.hold_answers(true).await;
+    for projection in Projection::ALL {
+        cluster.terminate_after_commit(projection.name()).await;
+    }
+    cluster.hold_answers(false).await;
+    let told = std::sync::Arc::clone(&backend.told);
+    backend.stop().await;
+    assert_tables_equal_a_replay(&cluster, 20).await;
+    assert_eq!(Projection::ALL.map(|projection| told.events(projection)), [20, 20]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_poisoned_projection_pauses_and_skips_nothing() {
     let cluster = Cluster::start().await;
     let more = "[projections]\nretry_first_ms = 1\nretry_max_ms = 20\ntries_before_paused = 3\n";

@@ -3,8 +3,9 @@
 use maud::{Markup, PreEscaped, html};
 
 use super::page::{Section, absent};
+use crate::gates::Counts;
 use crate::report::charts::{self, Drawn};
-use crate::report::figures::{Counts, OperationFigures, Percentiles};
+use crate::report::figures::{OperationFigures, Percentiles, not_ok};
 use crate::report::format;
 use crate::report::model::Report;
 
@@ -30,8 +31,8 @@ pub(super) fn strip(report: &Report) -> Section {
         ),
         ("Achieved", load.achieved_per_s.map(format::per_second), achieved, ""),
         ("Events acknowledged", load.events_per_s.map(format::per_second), None, ""),
-        ("Answered as expected", counted(|c| c.ok), counted(|c| c.sent), "sent"),
-        ("Failed", counted(Counts::failed), load.counts.map(format::failures), ""),
+        ("OK", counted(|c| c.ok), counted(|c| c.sent), "sent"),
+        ("Not OK", counted(not_ok), load.counts.map(format::failures), ""),
         ("Send lag p99", load.send_lag.map(|lag| time(lag.p99)), lag, ""),
     ];
     Section {
@@ -160,7 +161,7 @@ fn operation_table(operations: &[OperationFigures]) -> Markup {
                         th.first colspan="6" { "Service time, ms" }
                     }
                     tr {
-                        th { "Operation" } th.num { "Arrivals" } th.num { "OK" } th.num { "Failed" }
+                        th { "Operation" } th.num { "Arrivals" } th.num { "OK" } th.num { "Not OK" }
                         @for _ in 0..2 {
                             @for (index, name) in COLUMNS.iter().enumerate() {
                                 th.num.first[index == 0] { (name) }
@@ -185,7 +186,7 @@ fn operation_row(operation: &OperationFigures) -> Markup {
                 Some(counts) => {
                     td.num { (format::grouped(counts.intended)) }
                     td.num { (format::grouped(counts.ok)) }
-                    td.num.bad[counts.failed() > 0] title=(format::failures(counts)) { (format::grouped(counts.failed())) }
+                    td.num.bad[not_ok(counts) > 0] title=(format::failures(counts)) { (format::grouped(not_ok(counts))) }
                 },
                 None => td colspan="3" { (absent()) },
             }
