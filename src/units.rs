@@ -155,7 +155,7 @@ impl FromStr for Micros {
             _ => return Err(Self::EXPECTED),
         };
         let micros = number * scale;
-        if micros < 0.0 || micros > 1e15 {
+        if !(0.0..=1e15).contains(&micros) {
             return Err(Self::EXPECTED);
         }
         Ok(Self(micros.round() as u64))
@@ -246,7 +246,7 @@ macro_rules! stored_as_text {
 stored_as_text!(Rate, Ratio, Micros, ByteSize);
 
 /// `12_000`, `12.5`: a finite decimal number; underscores may group digits.
-fn parse_number(text: &str) -> Option<f64> {
+pub(crate) fn parse_number(text: &str) -> Option<f64> {
     let digits = text.trim().replace('_', "");
     let plain = digits.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '-' | '+'));
     digits.parse::<f64>().ok().filter(|n| plain && n.is_finite())

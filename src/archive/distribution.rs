@@ -50,6 +50,17 @@ impl Distribution {
         }
     }
 
+    /// Adds everything recorded in another distribution.
+    pub fn absorb(&mut self, other: &Self) {
+        self.counts.extend_from_slice(&other.counts);
+        self.counts.sort_by_key(|(value, _)| *value);
+        self.counts.dedup_by(|next, kept| {
+            let same = next.0 == kept.0;
+            kept.1 += if same { next.1 } else { 0 };
+            same
+        });
+    }
+
     /// This distribution as a histogram.
     pub fn to_histogram(&self) -> Histogram<u64> {
         Self::merged([self])
@@ -70,7 +81,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn of(values: &[u64]) -> Distribution {
+        let mut histogram = new_histogram();
+        values.iter().for_each(|value| histogram.record(*value).unwrap());
+        Distribution::from_histogram(&histogram)
+    }
+
     proptest! {
+        #[test]
+        fn absorbing_is_recording_both(
+            a in prop::collection::vec(1u64..5000, 0..100), b in prop::collection::vec(1u64..5000, 0..100),
+        ) {
+            let mut both = of(&a);
+            both.absorb(&of(&b));
+            prop_assert_eq!(both, of(&[a, b].concat()));
+        }
+
         #[test]
         fn a_distribution_keeps_every_count_and_percentile(values in prop::collection::vec(1u64..HIGHEST_US, 1..200)) {
             let mut histogram = new_histogram();

@@ -5,14 +5,20 @@
 //! The stages of a run share the types of this module instead of importing each other.
 
 mod distribution;
+mod hlog;
 mod ledger;
+mod manifest;
 mod record;
+mod store;
 mod timeline;
 
 pub use distribution::{Distribution, HIGHEST_US, new_histogram};
+pub use hlog::{HlogError, restore_hlog, write_hlog};
 pub use ledger::{LedgerEntry, Outcome};
+pub use manifest::Damage;
 pub use record::{
     AuditCheck, AuditState, Environment, GooseCount, Incident, LoadRecord, LoadSecond,
     OperationRecord, OperationSecond, PostgresSetting, Record, RunInfo, Stage, Window, WorkerEnd,
 };
+pub use store::{ArchiveError, RunDirectory, read_run, replace_rendered};
 pub use timeline::{Series, SeriesKey, Timeline};

@@ -1,1 +1,24 @@
 //! Reports: one model of a judged run, rendered as HTML, JSON, JUnit, Markdown and for the console. Pure.
+//!
+//! [`Report::new`] takes a record and its judgement; [`render_all`] gives the files of a run as bytes, for whoever
+//! may write them. Nothing here opens a file, a socket or a clock, so an old run renders the same again.
+
+mod charts;
+mod console;
+mod curves;
+mod figures;
+#[cfg(test)]
+mod fixture;
+mod format;
+mod html;
+mod json;
+mod junit;
+mod markdown;
+mod model;
+mod render;
+
+pub use console::{COLUMNS_MAX, Colour, LINES_MAX, render_console};
+pub use curves::{Curve, Curves};
+pub use figures::{LoadFigures, OperationFigures, PercentileCurve, Percentiles};
+pub use model::Report;
+pub use render::render_all;

@@ -3,11 +3,28 @@
 //! A raw file becomes a [`Scenario`] or a list of every problem in it, each with its line, what was found and
 //! what is allowed. The rest of the program cannot hold a bad scenario. Pure: text in, types out.
 
+mod builtin;
 mod live;
 mod model;
+mod nearest;
+mod operation;
+mod overrides;
+mod parse;
+mod placeholder;
+mod problem;
+mod reader;
+mod render;
+mod selector;
+mod target;
 
+pub use builtin::{builtin, names};
 pub use live::{LiveTarget, PostgresEndpoint, ProcessGroup};
 pub use model::{
     Arrivals, Expect, GateRules, HttpTarget, LoadSpec, Method, Operation, PopulationSpec,
     ReferenceTarget, RequestSpec, Scenario, SignalSource, Signals, Skew, Target,
 };
+pub use nearest::nearest;
+pub use overrides::Overrides;
+pub use placeholder::{Piece, Placeholder, Template, TemplateError};
+pub use problem::{Place, Problem, Problems};
+pub use selector::{Matcher, Operator, Selector, SelectorError};

@@ -169,7 +169,7 @@ pub struct Operation {
     pub event: bool,
 }
 
-/// What is sent. Texts may hold placeholders in braces: those of `load::template`.
+/// What is sent. Texts may hold placeholders in braces: see [`Placeholder`](super::Placeholder).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RequestSpec {
     /// Method.

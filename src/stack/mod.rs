@@ -1,1 +1,41 @@
 //! The stack: Postgres primary, its replicas and the backend, as supervised child processes.
+//!
+//! ```text
+//! PostgresBinaries::find ─┐
+//! preflight ──────────────┴→ Stack<Seeding> ── open ──→ Stack<Ready> ── stop ──→ nothing left
+//!                            COPY, unsafe and fast       fsync on, replicas streaming, backend serving
+//! ```
+//!
+//! [`Stack<Seeding>`] is a primary that may lose data in a crash and says so by its type; [`Stack<Ready>`] is
+//! the only one that can be measured. Whatever way a stack ends (stopped, dropped, failed half-way, its parent
+//! killed with -9) its processes end with it: each child is tied to a guardian thread of ours by the kernel's
+//! parent-death signal, and the next run removes the directories that a killed one left.
+//!
+//! Never does: load the population, send requests, judge. Never starts a server that listens on a network
+//! address, or one as root.
+
+mod account;
+mod backend;
+mod binaries;
+mod directory;
+mod error;
+mod guard;
+mod incidents;
+mod lifecycle;
+mod log;
+mod postgres;
+mod preflight;
+mod process;
+mod replica;
+mod settings;
+mod spec;
+mod wait;
+
+pub use backend::BACKEND_SCHEMA;
+pub use binaries::PostgresBinaries;
+pub use directory::state_directory;
+pub use error::{PreflightProblem, StackError};
+pub use lifecycle::{Ready, Seeding, Stack, Stopped};
+pub use log::Evidence;
+pub use preflight::{Requirements, preflight};
+pub use spec::{BackendProgram, Limits, StackSpec};

@@ -328,6 +328,17 @@ mod tests {
         assert_eq!(fed.read(0).await, ("4".into(), Lookup::Hit));
     }
 
+    #[test]
+    fn an_event_that_comes_before_the_missing_ones_were_taken_in_does_not_hide_them() {
+        let recent = RecentEvents::new(100);
+        recent.begin(Shard::of(org()), 0);
+        let held = Held::new(loaded(1));
+        let batch: Vec<_> = (1..=3).map(|position| event(ORG, position)).collect();
+        recent.extend(Shard::of(org()), &batch).unwrap();
+        held.apply(&batch[2]); // held since just now, so it was not there for the second
+        assert_eq!(held.view(org(), (), &recent).unwrap().unwrap(), "3");
+    }
+
     #[tokio::test]
     async fn a_load_too_old_to_be_brought_up_to_date_is_repeated_on_the_primary() {
         let fed = Fed::new(2);

@@ -2,24 +2,30 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
 
 use crate::gateway::{App, Problem};
 
+#[derive(Debug, Serialize)]
+struct Status {
+    status: &'static str,
+}
+
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/health/live", get(async || r#"{"status":"live"}"#))
+        .route("/health/live", get(async || Json(Status { status: "live" })))
         .route("/health/ready", get(ready))
 }
 
-async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
+async fn ready(State(app): State<Arc<App>>) -> Result<Json<Status>, Problem> {
     if !app.databases.primary_answers().await {
         return Err(Problem::unavailable("the primary database does not answer"));
     }
     if app.writing.as_ref().is_some_and(|writing| !writing.store.leases_held()) {
         return Err(Problem::unavailable("an appender does not hold its lease"));
     }
-    Ok(r#"{"status":"ready"}"#)
+    Ok(Json(Status { status: "ready" }))
 }

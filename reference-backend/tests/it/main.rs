@@ -5,6 +5,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod event_store;
+mod http_access;
+mod http_money;
+mod http_server;
 mod partitions;
 mod projections;
 mod reads;

@@ -1,0 +1,68 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::reference_backend::ReferenceBackendArgs;
+use crate::units::Micros;
+
+/// Says whether a system holds its line, and whether the run that says so can be trusted.
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll", version, about, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a scenario: build the stack and its population, drive it, judge it, write the report
+    Run(RunArgs),
+    /// Judge and render an old run again, offline
+    Report(ReportArgs),
+    /// Send load as the plan on standard input says; started by `run`
+    #[command(hide = true)]
+    Worker,
+    /// The bundled backend: serve, migrate, config
+    ReferenceBackend(ReferenceBackendArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// A scenario file, or the name of one in scenarios/ (smoke, phase1)
+    pub(super) scenario: String,
+    /// Drive this service instead of the scenario's target
+    #[arg(long, value_name = "URL", conflicts_with = "backend")]
+    pub(super) target: Option<String>,
+    /// Drive the backend of this plimsoll binary instead of our own
+    #[arg(long, value_name = "PATH")]
+    pub(super) backend: Option<PathBuf>,
+    /// Number of organisations instead of the scenario's
+    #[arg(long, value_name = "N")]
+    pub(super) organisations: Option<std::num::NonZeroU64>,
+    /// Measured time instead of the scenario's, like 90s
+    #[arg(long, value_name = "D")]
+    pub(super) duration: Option<Micros>,
+    /// Seed instead of the scenario's
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+    /// Directory for the results; must not exist [default: reports/<run-id>]
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// Check everything and print the plan; start nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Leave the databases' directory behind and say where it is
+    #[arg(long)]
+    pub(super) keep_stack: bool,
+    /// Do not hold the ledger against the databases afterwards
+    #[arg(long)]
+    pub(super) no_audit: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// Directory of a run, or its name in reports/
+    pub(super) run: PathBuf,
+}

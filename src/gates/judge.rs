@@ -1,0 +1,646 @@
+//! Judges a record: gates, then validity's direction, then the audit. A function of a record and its scenario.
+
+use std::collections::BTreeSet;
+
+use super::bias::let_stand;
+use super::figure::{FigureName, Statistic};
+use super::figures::{Part, RequestFigures, services};
+use super::headline::headline;
+use super::interval::share_bounds;
+use super::rule::{Rule, Scope};
+use super::show::show;
+use super::signals::{Reading, SignalBook};
+use super::validity::validity;
+use super::verdict::{GateOutcome, Judgement, Unit, Verdict};
+use crate::archive::{AuditState, Record};
+use crate::scenario::{Scenario, Target};
+
+/// Judges a record by its scenario.
+pub fn judge(record: &Record, scenario: &Scenario) -> Judgement {
+    let book = SignalBook::of(&scenario.target);
+    let validity = validity(record, scenario);
+    let mut gates = Evidence::new(record, &book).outcomes(scenario);
+    for gate in &mut gates {
+        let_stand(gate, &validity);
+    }
+    let verdict = verdict(record, &gates);
+    Judgement {
+        verdict,
+        headline: headline(verdict, record, &gates, &validity),
+        gates,
+        validity,
+        signals: book.figures(&record.timeline, record.window),
+    }
+}
+
+/// The signals that a scenario defines itself: what [`Rule::parse`] takes besides the known figures.
+pub fn own_signals(target: &Target) -> BTreeSet<String> {
+    match target {
+        Target::Reference(_) => BTreeSet::new(),
+        Target::Http(http) => http.signals.sources.keys().cloned().collect(),
+    }
+}
+
+/// A red audit fails whatever the load looked like: what was acknowledged is lost. Then any failure that stands;
+/// then anything that cannot be told, and a run without gates tells nothing.
+fn verdict(record: &Record, gates: &[GateOutcome]) -> Verdict {
+    let any = |verdict: Verdict| gates.iter().any(|gate| gate.verdict == verdict);
+    let audit_red = record.audit.iter().any(|check| check.state == AuditState::Red);
+    if audit_red || any(Verdict::Fail) {
+        Verdict::Fail
+    } else if gates.is_empty() || any(Verdict::Inconclusive) {
+        Verdict::Inconclusive
+    } else {
+        Verdict::Pass
+    }
+}
+
+/// What gates are judged on.
+struct Evidence<'a> {
+    record: &'a Record,
+    book: &'a SignalBook,
+    run: RequestFigures,
+    operations: Vec<(&'a str, RequestFigures)>,
+    services: Vec<(&'a str, RequestFigures)>,
+}
+
+impl<'a> Evidence<'a> {
+    fn new(record: &'a Record, book: &'a SignalBook) -> Self {
+        let operations = record.load.operations.iter().map(|operation| {
+            let name = operation.name.as_str();
+            (name, RequestFigures::of(record, Part::Operation(name)))
+        });
+        let services = services(record)
+            .into_iter()
+            .map(|name| (name, RequestFigures::of(record, Part::Service(name))));
+        Self {
+            record,
+            book,
+            run: RequestFigures::of(record, Part::Run),
+            operations: operations.collect(),
+            services: services.collect(),
+        }
+    }
+
+    /// Every gate in the scenario's order: `all`, `each_operation`, `each_service`, `operation`.
+    fn outcomes(&self, scenario: &Scenario) -> Vec<GateOutcome> {
+        let own = own_signals(&scenario.target);
+        let judge = |text: &String, part: Part<'_>| self.outcome(text, part, &own);
+        let rules = &scenario.gates;
+        let mut outcomes: Vec<GateOutcome> =
+            rules.all.iter().map(|text| judge(text, Part::Run)).collect();
+        // From the scenario, not from the record: an operation that left no trace must not lose its gates.
+        for text in &rules.each_operation {
+            let names = scenario.operations.iter().map(|operation| operation.name.as_str());
+            outcomes.extend(names.map(|name| judge(text, Part::Operation(name))));
+        }
+        let mut names: Vec<&str> =
+            scenario.operations.iter().filter_map(|o| o.service.as_deref()).collect();
+        names.sort_unstable();
+        names.dedup();
+        for text in &rules.each_service {
+            outcomes.extend(names.iter().map(|name| judge(text, Part::Service(name))));
+        }
+        for (name, texts) in &rules.operation {
+            outcomes.extend(texts.iter().map(|text| judge(text, Part::Operation(name))));
+        }
+        outcomes
+    }
+
+    fn outcome(&self, text: &str, part: Part<'_>, own: &BTreeSet<String>) -> GateOutcome {
+        let scope = match part {
+            Part::Run => Scope::Run,
+            Part::Operation(_) => Scope::Operation,
+            Part::Service(_) => Scope::Service,
+        };
+        let rule = Rule::parse(text, own).and_then(|r| r.check_scope(scope).map(|()| r));
+        let ruling = match &rule {
+            Ok(rule) => self.rule_on(rule, part),
+            // Checked when the scenario was read; an archive of another release may still hold it.
+            Err(error) => Ruling::unknown(format!("not a rule of this release: {error}")),
+        };
+        let (limit, unit) =
+            rule.map_or((0.0, Unit::Count), |rule| (rule.limit, rule.figure.unit()));
+        let (operation, service) = match part {
+            Part::Run => (None, None),
+            Part::Operation(name) => (Some(name.to_owned()), None),
+            Part::Service(name) => (None, Some(name.to_owned())),
+        };
+        GateOutcome {
+            gate: text.to_owned(),
+            operation,
+            service,
+            observed: ruling.observed,
+            limit,
+            unit,
+            samples: ruling.samples,
+            margin: ruling.margin,
+            verdict: ruling.verdict,
+            reason: ruling.reason,
+        }
+    }
+
+    fn rule_on(&self, rule: &Rule, part: Part<'_>) -> Ruling {
+        if let FigureName::Signal(signal) = &rule.figure {
+            let reading = self.book.read(signal, &self.record.timeline, self.record.window);
+            return match reading {
+                Some(reading) => Ruling::on_signal(rule, reading),
+                None => Ruling::unknown(format!("{signal} could not be computed: no data")),
+            };
+        }
+        let figures = match part {
+            Part::Run => Some(&self.run),
+            Part::Operation(name) => named(&self.operations, name),
+            Part::Service(name) => named(&self.services, name),
+        };
+        match figures {
+            Some(figures) => Ruling::on_requests(rule, figures),
+            None => Ruling::unknown("no samples: nothing was recorded for it".to_owned()),
+        }
+    }
+}
+
+fn named<'f>(parts: &'f [(&str, RequestFigures)], name: &str) -> Option<&'f RequestFigures> {
+    parts.iter().find(|(known, _)| *known == name).map(|(_, figures)| figures)
+}
+
+/// A rule applied to what was observed, before validity has its say.
+struct Ruling {
+    observed: Option<f64>,
+    samples: u64,
+    margin: Option<f64>,
+    verdict: Verdict,
+    reason: Option<String>,
+}
+
+impl Ruling {
+    fn unknown(reason: String) -> Self {
+        let verdict = Verdict::Inconclusive;
+        Self { observed: None, samples: 0, margin: None, verdict, reason: Some(reason) }
+    }
+
+    fn observed(rule: &Rule, value: f64, samples: u64) -> Self {
+        let room = match rule.comparison.is_upper_bound() {
+            true => rule.limit - value,
+            false => value - rule.limit,
+        };
+        let verdict = if rule.holds(value) { Verdict::Pass } else { Verdict::Fail };
+        Self {
+            observed: Some(value),
+            samples,
+            margin: (rule.limit != 0.0).then(|| room / rule.limit.abs()),
+            verdict,
+            reason: (verdict == Verdict::Fail).then(|| {
+                let unit = rule.figure.unit();
+                format!(
+                    "{} is {}, not {} {}",
+                    rule.figure,
+                    show(value, unit),
+                    rule.comparison,
+                    show(rule.limit, unit)
+                )
+            }),
+        }
+    }
+
+    fn note(mut self, note: String) -> Self {
+        self.reason = Some(match self.reason {
+            Some(reason) => format!("{reason}; {note}"),
+            None => note,
+        });
+        self
+    }
+
+    fn on_signal(rule: &Rule, reading: Reading) -> Self {
+        let ruling = Self::observed(rule, reading.figure.value, reading.figure.samples);
+        if !reading.at_least {
+            return ruling;
+        }
+        let ruling = ruling
+            .note("beyond the histogram's last bucket: the value is at least this".to_owned());
+        // Larger than observed: that can only worsen an upper bound and only better a lower one.
+        let certain = match ruling.verdict {
+            Verdict::Fail => rule.comparison.is_upper_bound(),
+            Verdict::Pass => !rule.comparison.is_upper_bound(),
+            Verdict::Inconclusive => true,
+        };
+        if certain { ruling } else { Self { verdict: Verdict::Inconclusive, ..ruling } }
+    }
+
+    fn on_requests(rule: &Rule, figures: &RequestFigures) -> Self {
+        let Some(figure) = figures.get(&rule.figure) else {
+            return Self::unknown(format!("no samples: {} has nothing behind it", rule.figure));
+        };
+        let ruling = Self::observed(rule, figure.value, figure.samples);
+        match &rule.figure {
+            FigureName::Time(span, Statistic::Percentile(percentile)) => {
+                let beyond = 1.0 - percentile.share();
+                let histogram = figures.histogram(*span);
+                let violating = histogram
+                    .iter_recorded()
+                    .filter(|step| !rule.holds(step.value_iterated_to() as f64))
+                    .map(|step| step.count_at_value())
+                    .sum();
+                let allowed = match rule.comparison.is_upper_bound() {
+                    true => beyond,
+                    false => percentile.share(),
+                };
+                let share = Share { count: violating, of: figure.samples, allowed };
+                ruling.with_few_samples(&share, percentile.samples_min()).with_doubt(&share)
+            }
+            FigureName::ErrorRate | FigureName::TimeoutRate | FigureName::Availability => {
+                let count = match rule.figure {
+                    FigureName::ErrorRate => figures.counts.failed(),
+                    FigureName::TimeoutRate => figures.counts.timeouts,
+                    // What was not answered well; a request that got lost is one of them.
+                    _ => figure.samples.saturating_sub(figures.counts.ok),
+                };
+                let allowed = match rule.figure {
+                    FigureName::Availability => 1.0 - rule.limit,
+                    _ => rule.limit,
+                };
+                ruling.with_doubt(&Share { count, of: figure.samples, allowed })
+            }
+            _ => ruling,
+        }
+    }
+
+    /// Too few samples to see the percentile at all: only a failure that they prove is a verdict.
+    fn with_few_samples(self, share: &Share, samples_min: u64) -> Self {
+        let proven = self.verdict == Verdict::Fail && share.bounds().0 > share.allowed;
+        if self.samples >= samples_min || proven {
+            return self;
+        }
+        let note =
+            format!("{} samples are too few for it: it takes at least {samples_min}", self.samples);
+        Self { verdict: Verdict::Inconclusive, ..self.note(note) }
+    }
+
+    /// Says when another run like this one could well have come out the other way.
+    fn with_doubt(self, share: &Share) -> Self {
+        let (low, high) = share.bounds();
+        let straddles = low <= share.allowed && share.allowed < high;
+        if !straddles || share.allowed <= 0.0 || self.verdict == Verdict::Inconclusive {
+            return self;
+        }
+        let note = format!(
+            "close: {} of {} requests beyond the limit, so between {} and {} at 95 % confidence, where {} is allowed",
+            share.count,
+            share.of,
+            show(low, Unit::Ratio),
+            show(high, Unit::Ratio),
+            show(share.allowed, Unit::Ratio),
+        );
+        self.note(note)
+    }
+}
+
+/// Requests on the wrong side of a limit, and how many there may be.
+struct Share {
+    count: u64,
+    of: u64,
+    /// 0 to 1.
+    allowed: f64,
+}
+
+impl Share {
+    fn bounds(&self) -> (f64, f64) {
+        share_bounds(self.count.min(self.of), self.of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::archive::{LoadRecord, Timeline, WorkerEnd};
+    use crate::gates::fixture::{healthy, scenario, series, speed_up, times};
+    use crate::gates::{Bias, CheckState, Comparison};
+
+    /// Every figure, with a limit that the healthy run meets and one that it does not.
+    const FIGURES: [(&str, &str, &str); 22] = [
+        ("p95", "< 500ms", "< 5ms"),
+        ("p50", "<= 100ms", "<= 1ms"),
+        ("p99.9", "< 500ms", "< 5ms"),
+        ("mean", "< 7ms", "< 5ms"),
+        ("max", "< 1s", "< 5ms"),
+        ("service_p95", "< 50ms", "< 5ms"),
+        ("service_mean", "< 50ms", "< 5ms"),
+        ("send_lag_p99", "< 5ms", "< 100us"),
+        ("error_rate", "< 0.5%", "> 0.5%"),
+        ("timeout_rate", "<= 0%", "> 0%"),
+        ("dropped_rate", "<= 0%", "> 0%"),
+        ("availability", ">= 99.9%", "< 99.9%"),
+        ("event_rate", ">= 100/s", ">= 101/s"),
+        ("offered_rate", ">= 300/s", "> 300/s"),
+        ("achieved_rate", ">= 300/s", "> 300/s"),
+        ("projected_rate", ">= 100/s", "> 101/s"),
+        ("cache_hit_ratio", "> 85%", "> 95%"),
+        ("replica_share", "> 40%", "> 60.1%"),
+        ("partition_skew", "< 1.3", "> 1.3"),
+        ("projection_lag_ms_p95", "< 1s", "< 10ms"),
+        ("replication_lag_ms_max", "< 1s", "< 1ms"),
+        ("db_query_p95", "< 500ms", "< 5ms"),
+    ];
+
+    fn gate(record: &Record, text: &str) -> GateOutcome {
+        judge(record, &scenario(&[text])).gates.remove(0)
+    }
+
+    fn without_data() -> Record {
+        let mut record = healthy();
+        for operation in &mut record.load.operations {
+            operation.seconds.iter_mut().for_each(|second| *second = Default::default());
+        }
+        record.load.seconds.clear();
+        record.timeline = Timeline::default();
+        record
+    }
+
+    #[test]
+    fn every_figure_is_seen_to_pass_and_to_fail() {
+        let record = healthy();
+        for (figure, good, bad) in FIGURES {
+            let pass = gate(&record, &format!("{figure} {good}"));
+            assert_eq!(pass.verdict, Verdict::Pass, "{pass:?}");
+            assert_eq!(pass.reason, None, "{pass:?}");
+            let fail = gate(&record, &format!("{figure} {bad}"));
+            assert_eq!(fail.verdict, Verdict::Fail, "{fail:?}");
+            assert!(fail.samples > 0 && fail.reason.is_some(), "{fail:?}");
+        }
+    }
+
+    #[test]
+    fn no_figure_without_samples_is_judged() {
+        for record in [without_data(), Record { load: LoadRecord::default(), ..without_data() }] {
+            for (figure, good, bad) in FIGURES {
+                for limit in [good, bad] {
+                    let outcome = gate(&record, &format!("{figure} {limit}"));
+                    assert_eq!(outcome.verdict, Verdict::Inconclusive, "{outcome:?}");
+                    assert_eq!((outcome.observed, outcome.samples), (None, 0));
+                    assert!(outcome.reason.is_some());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn figures_count_what_they_say() {
+        let mut record = healthy();
+        let second = &mut record.load.operations[0].seconds[9];
+        (second.ok, second.errors, second.timeouts, second.dropped) = (50, 30, 10, 10);
+        let observed = |text: &str| gate(&record, text).observed.unwrap();
+        assert_eq!(observed("error_rate < 50%"), 40.0 / 5990.0);
+        assert_eq!(observed("timeout_rate < 50%"), 10.0 / 5990.0);
+        assert_eq!(observed("dropped_rate < 50%"), 10.0 / 6000.0);
+        assert_eq!(observed("availability > 50%"), 5950.0 / 5990.0);
+    }
+
+    #[test]
+    fn a_request_that_got_lost_counts_against_availability() {
+        let mut record = healthy();
+        record.load.operations[0].seconds[9].ok = 0;
+        let observed = gate(&record, "availability > 99%").observed.unwrap();
+        assert_eq!(observed, 5900.0 / 6000.0);
+    }
+
+    #[test]
+    fn warm_up_is_not_judged() {
+        let mut record = healthy();
+        for second in &mut record.load.operations[0].seconds[0..4] {
+            second.response = times(vec![9_000_000; 100]);
+        }
+        assert_eq!(gate(&record, "max < 12ms").verdict, Verdict::Pass);
+        record.load.operations[0].seconds[4].response = times(vec![9_000_000; 100]);
+        assert_eq!(gate(&record, "max < 12ms").verdict, Verdict::Fail);
+    }
+
+    /// A record whose every request took `us`, with `count` of them.
+    fn with_samples(us: u64, count: usize) -> Record {
+        let mut record = healthy();
+        for operation in &mut record.load.operations {
+            operation.seconds.iter_mut().for_each(|second| second.response = times([]));
+        }
+        record.load.operations[0].seconds[9].response = times(vec![us; count]);
+        record.load.seconds.iter_mut().for_each(|second| second.lag = times([]));
+        record
+    }
+
+    /// Applies one rule to a record without validity, which the planted distributions would upset.
+    fn ruling(record: &Record, text: &str) -> Ruling {
+        let figures = RequestFigures::of(record, Part::Run);
+        Ruling::on_requests(&text.parse().unwrap(), &figures)
+    }
+
+    #[test]
+    fn too_few_samples_prove_a_failure_at_most() {
+        for (percentile, enough) in [("p95", 59), ("p99", 299), ("p99.9", 2995)] {
+            let text = format!("{percentile} < 10ms");
+            let few = ruling(&with_samples(1_000, enough - 1), &text);
+            assert_eq!(few.verdict, Verdict::Inconclusive, "{percentile}");
+            assert!(few.reason.unwrap().contains(&format!("at least {enough}")));
+            assert_eq!(ruling(&with_samples(1_000, enough), &text).verdict, Verdict::Pass);
+        }
+        assert_eq!(ruling(&with_samples(20_000, 5), "p95 < 10ms").verdict, Verdict::Fail);
+        assert_eq!(ruling(&with_samples(20_000, 1), "p50 < 10ms").verdict, Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn a_verdict_near_the_limit_says_so() {
+        let near = |slow: usize| {
+            let mut record = with_samples(1_000, 1000 - slow);
+            record.load.operations[0].seconds[10].response = times(vec![20_000; slow]);
+            ruling(&record, "p95 < 10ms")
+        };
+        let (pass, fail, clear) = (near(45), near(55), near(20));
+        assert_eq!((pass.verdict, fail.verdict), (Verdict::Pass, Verdict::Fail));
+        insta::assert_snapshot!(pass.reason.unwrap(), @"close: 45 of 1000 requests beyond the limit, so between 3.473% and 5.733% at 95 % confidence, where 5% is allowed");
+        assert!(fail.reason.unwrap().contains("close: 55 of 1000"));
+        assert_eq!((clear.verdict, clear.reason), (Verdict::Pass, None));
+    }
+
+    #[test]
+    fn a_quantile_beyond_the_last_bucket_never_passes_an_upper_bound() {
+        let mut record = healthy();
+        for le in ["0.005", "0.01"] {
+            let labels = [("le", le)];
+            series(&mut record, "backend_db_query_duration_seconds_bucket", &labels)
+                .values
+                .fill(Some(0.0));
+        }
+        assert_eq!(gate(&record, "db_query_p95 < 500ms").verdict, Verdict::Inconclusive);
+        assert_eq!(gate(&record, "db_query_p95 < 5ms").verdict, Verdict::Fail);
+        assert_eq!(gate(&record, "db_query_p95 > 5ms").verdict, Verdict::Pass);
+        assert_eq!(gate(&record, "db_query_p95 > 500ms").verdict, Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn parts_are_judged_by_themselves() {
+        let mut record = healthy();
+        for second in &mut record.load.operations[1].seconds {
+            second.response = times(vec![700_000; 200]);
+        }
+        let mut scenario = scenario(&[]);
+        let rule = vec!["p95 < 500ms".to_owned()];
+        scenario.gates.each_operation = rule.clone();
+        scenario.gates.each_service = rule.clone();
+        scenario.gates.operation.insert("read summary".to_owned(), rule);
+        let judgement = judge(&record, &scenario);
+        let places: Vec<_> = judgement
+            .gates
+            .iter()
+            .map(|g| (g.operation.as_deref(), g.service.as_deref(), g.verdict))
+            .collect();
+        assert_eq!(
+            places,
+            [
+                (Some("record revenue"), None, Verdict::Pass),
+                (Some("read summary"), None, Verdict::Fail),
+                (None, Some("read-models"), Verdict::Fail),
+                (None, Some("revenues"), Verdict::Pass),
+                (Some("read summary"), None, Verdict::Fail),
+            ]
+        );
+        assert_eq!(judgement.verdict, Verdict::Fail);
+        assert!(judgement.headline.contains("(2 more gates failed)"), "{}", judgement.headline);
+    }
+
+    #[test]
+    fn an_operation_that_left_no_trace_keeps_its_gates() {
+        let mut record = healthy();
+        record.load.operations.remove(1);
+        record.load.goose = None;
+        let mut scenario = scenario(&[]);
+        scenario.gates.each_operation = vec!["p95 < 500ms".to_owned()];
+        scenario.gates.each_service = vec!["p95 < 500ms".to_owned()];
+        let inconclusive = |gate: &GateOutcome| gate.verdict == Verdict::Inconclusive;
+        let gates = judge(&record, &scenario).gates;
+        assert_eq!(gates.len(), 4);
+        assert_eq!(gates.iter().filter(|gate| inconclusive(gate)).count(), 2);
+    }
+
+    #[test]
+    fn the_verdict_of_the_run_is_that_of_its_worst_evidence() {
+        let verdict = |record: &Record, gates: &[&str]| judge(record, &scenario(gates)).verdict;
+        let (good, bad) = ("p95 < 500ms", "p95 < 5ms");
+        let record = healthy();
+        assert_eq!(verdict(&record, &[good]), Verdict::Pass);
+        assert_eq!(verdict(&record, &[good, bad]), Verdict::Fail);
+        assert_eq!(verdict(&record, &[]), Verdict::Inconclusive);
+        let mut blind = healthy();
+        blind.timeline = Timeline::default();
+        assert_eq!(verdict(&blind, &[good, "cache_hit_ratio > 85%"]), Verdict::Inconclusive);
+        assert_eq!(verdict(&blind, &[bad, "cache_hit_ratio > 85%"]), Verdict::Fail);
+        let mut unaudited = healthy();
+        unaudited.audit[0].state = AuditState::Red;
+        assert_eq!(verdict(&unaudited, &[good]), Verdict::Fail);
+        assert_eq!(verdict(&unaudited, &[]), Verdict::Fail);
+        let mut lost = healthy();
+        lost.load.worker = WorkerEnd::Lost { detail: "killed".to_owned() };
+        assert_eq!(verdict(&lost, &[good]), Verdict::Inconclusive);
+        assert_eq!(verdict(&lost, &[bad]), Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn a_fault_of_the_measurement_takes_the_half_that_it_can_have_made() {
+        let mut late = healthy();
+        late.load.seconds[9].lag = times(vec![900_000; 300]);
+        let mut dropping = healthy();
+        dropping.load.operations[0].seconds[9].dropped = 1;
+        dropping.load.operations[0].seconds[9].ok -= 1;
+        dropping.load.operations[0].seconds[9].response = times(vec![1_000; 99]);
+        dropping.load.goose.as_mut().unwrap().ok -= 1;
+        let reds = |record: &Record| -> Vec<Bias> {
+            let checks = judge(record, &scenario(&["p95 < 500ms"])).validity;
+            checks.iter().filter(|c| c.state == CheckState::Red).filter_map(|c| c.bias).collect()
+        };
+        assert_eq!(reds(&late), [Bias::LooksWorse]);
+        assert_eq!(reds(&dropping), [Bias::LooksBetter]);
+        for (record, pass, fail) in [
+            (late, Verdict::Pass, Verdict::Inconclusive),
+            (dropping, Verdict::Inconclusive, Verdict::Fail),
+        ] {
+            assert_eq!(gate(&record, "p95 < 500ms").verdict, pass);
+            assert_eq!(gate(&record, "p95 < 5ms").verdict, fail);
+        }
+    }
+
+    #[test]
+    fn headlines_name_what_decides() {
+        let headline = |record: &Record, gates: &[&str]| judge(record, &scenario(gates)).headline;
+        let record = healthy();
+        insta::assert_snapshot!(headline(&record, &["p95 < 500ms", "error_rate < 1%"]), @"All 2 gates hold; closest is p95 < 500ms: observed 10.455ms over 6000 samples.");
+        insta::assert_snapshot!(headline(&record, &["p95 < 5ms", "mean < 5ms"]), @"Failed: p95 < 5ms: observed 10.455ms over 6000 samples (1 more gate failed).");
+        insta::assert_snapshot!(headline(&record, &[]), @"Inconclusive: the scenario has no gates.");
+        let mut blind = healthy();
+        blind.timeline = Timeline::default();
+        insta::assert_snapshot!(headline(&blind, &["cache_hit_ratio > 85%"]), @"Inconclusive: cache_hit_ratio > 85%: cache_hit_ratio could not be computed: no data.");
+        let mut lost = healthy();
+        lost.load.worker = WorkerEnd::Lost { detail: "killed".to_owned() };
+        insta::assert_snapshot!(headline(&lost, &["p95 < 5ms"]), @"Inconclusive: worker finished: the worker was lost: killed.");
+    }
+
+    #[test]
+    fn a_rule_of_another_release_is_inconclusive() {
+        let outcome = gate(&healthy(), "happiness > 3");
+        assert_eq!(outcome.verdict, Verdict::Inconclusive);
+        assert!(outcome.reason.unwrap().contains("unknown figure"));
+    }
+
+    #[test]
+    fn signals_are_reported_whether_gated_or_not() {
+        let mut record = healthy();
+        speed_up(&mut record, "backend_cache_requests_total", &[("outcome", "miss")], 80.0);
+        let signals = judge(&record, &scenario(&[])).signals;
+        assert_eq!(signals["cache_hit_ratio"].value, 0.5);
+        assert!(
+            signals.contains_key("projection_lag_ms_p99") && signals.contains_key("db_query_p95")
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn no_record_without_samples_passes_anything(figure in 0..FIGURES.len(), which in any::<bool>()) {
+            let (name, good, bad) = FIGURES[figure];
+            let text = format!("{name} {}", if which { good } else { bad });
+            prop_assert_ne!(judge(&without_data(), &scenario(&[&text])).verdict, Verdict::Pass);
+        }
+
+        #[test]
+        fn a_torn_record_is_judged_and_never_passes(
+            seconds in 0usize..24, clock in 0usize..24, boundaries in 0usize..24, operations in 0usize..=2,
+        ) {
+            let mut record = healthy();
+            record.load.operations.truncate(operations);
+            record.load.operations.iter_mut().for_each(|o| o.seconds.truncate(seconds));
+            record.load.seconds.truncate(clock);
+            record.timeline.series.iter_mut().for_each(|s| s.values.truncate(boundaries));
+            let gates = FIGURES.map(|(figure, good, _)| format!("{figure} {good}"));
+            let gates: Vec<&str> = gates.iter().map(String::as_str).collect();
+            prop_assert_eq!(judge(&record, &scenario(&gates)).verdict, Verdict::Inconclusive);
+        }
+
+        #[test]
+        fn judging_is_monotone_in_the_limit(
+            values in prop::collection::vec(1u64..1_000_000, 1..400),
+            percentile in prop::sample::select(vec!["p50", "p90", "p95", "p99", "mean", "max"]),
+            limits in (1u64..1_000_000, 1u64..1_000_000),
+        ) {
+            let mut record = with_samples(1, 0);
+            record.load.operations[0].seconds[9].response = times(values);
+            let (tight, loose) = (limits.0.min(limits.1), limits.0.max(limits.1));
+            let rank = |comparison: Comparison, limit: u64| {
+                match ruling(&record, &format!("{percentile} {comparison} {limit}us")).verdict {
+                    Verdict::Fail => 0,
+                    Verdict::Inconclusive => 1,
+                    Verdict::Pass => 2,
+                }
+            };
+            prop_assert!(rank(Comparison::AtMost, tight) <= rank(Comparison::AtMost, loose));
+            prop_assert!(rank(Comparison::AtLeast, loose) <= rank(Comparison::AtLeast, tight));
+        }
+    }
+}

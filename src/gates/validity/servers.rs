@@ -1,0 +1,98 @@
+//! Were the servers what the scenario says, all the time, and were they made to keep what they acknowledged?
+
+use super::answer::{amber, green, grey, red};
+use crate::archive::{AuditState, Incident, Record};
+use crate::gates::verdict::{Bias, ValidityCheck};
+use crate::scenario::{Scenario, Target};
+
+/// Settings without which a commit may be lost, and the values that keep it.
+const DURABLE: [(&str, &[&str]); 3] = [
+    ("fsync", &["on"]),
+    ("synchronous_commit", &["on", "remote_apply", "remote_write", "local"]),
+    ("full_page_writes", &["on"]),
+];
+
+/// What should not have happened, and which way it pushes.
+pub(super) fn incidents(record: &Record) -> ValidityCheck {
+    const CHECK: &str = "no incidents";
+    let told = |incident: &Incident| {
+        let at = incident.second.map_or_else(String::new, |s| format!(" at second {s}"));
+        format!("{}{at}: {}", incident.what, incident.detail)
+    };
+    // A process that dies in the warm-up is missing in the window; one that dies after it is not.
+    let end = record.window.end();
+    let matters = |incident: &&Incident| {
+        incident.second.is_none_or(|second| second < end) && !is_outage_of_a_reading(incident)
+    };
+    let within: Vec<&Incident> = record.incidents.iter().filter(matters).collect();
+    let Some(first) = within.first() else {
+        return match record.incidents.first() {
+            None => green(CHECK, "nothing died and nothing failed"),
+            Some(other) => amber(CHECK, told(other)),
+        };
+    };
+    let bias = joint_bias(within.iter().map(|incident| incident.what.as_str()));
+    let more = match within.len() {
+        1 => String::new(),
+        count => format!("; and {} more", count - 1),
+    };
+    red(CHECK, bias, format!("{}{more}", told(first)))
+}
+
+/// Readings that failed for a while left gaps: how much that matters is for the check of those to say.
+fn is_outage_of_a_reading(incident: &Incident) -> bool {
+    let what = incident.what.as_str();
+    matches!(what, "metrics" | "/proc") || what.starts_with("statistics of ")
+}
+
+/// A backend or primary that dies under load is the system's own failure: a fail stands whatever else happened, but
+/// what the system was spared while it was down proves no pass. A replica that dies leaves a weaker system than the scenario
+/// says: if that passes, so would the whole. Anything else leaves us without knowledge.
+fn joint_bias<'a>(mut died: impl Iterator<Item = &'a str> + Clone) -> Bias {
+    if died.clone().any(|what| matches!(what, "backend" | "primary")) {
+        Bias::LooksBetter
+    } else if died.all(|what| what.starts_with("replica")) {
+        Bias::LooksWorse
+    } else {
+        Bias::Unknown
+    }
+}
+
+/// A server that does not flush its commits is faster than any that may be trusted.
+pub(super) fn durable(record: &Record, scenario: &Scenario) -> ValidityCheck {
+    const CHECK: &str = "durability settings";
+    if !matches!(scenario.target, Target::Reference(_)) {
+        return grey(CHECK, "the target's databases are not ours to look into");
+    }
+    let settings = &record.environment.postgres_settings;
+    let unsafe_setting = settings.iter().find(|setting| {
+        let known = DURABLE.iter().find(|(name, _)| *name == setting.name);
+        known.is_some_and(|(_, values)| !values.contains(&setting.value.as_str()))
+    });
+    if let Some(setting) = unsafe_setting {
+        let detail = format!("{} = {} on {}", setting.name, setting.value, setting.server);
+        return red(CHECK, Bias::LooksBetter, detail);
+    }
+    let told = |name: &str| settings.iter().any(|s| s.name == name && s.server == "primary");
+    match DURABLE.iter().find(|(name, _)| !told(name)) {
+        Some((name, _)) => grey(CHECK, format!("the primary was not asked for {name}")),
+        None => green(CHECK, "fsync, synchronous_commit and full_page_writes are on"),
+    }
+}
+
+/// Whether what was acknowledged was looked for afterwards. A red audit fails the run by itself, so it has no bias.
+pub(super) fn audited(record: &Record) -> ValidityCheck {
+    const CHECK: &str = "audit";
+    let with = |state: AuditState| record.audit.iter().find(|check| check.state == state);
+    if record.audit.is_empty() {
+        return grey(CHECK, "no audit was made: durability is not proven");
+    }
+    if let Some(check) = with(AuditState::Red) {
+        let detail = format!("{}: {}", check.check, check.detail);
+        return ValidityCheck { bias: None, ..red(CHECK, Bias::Unknown, detail) };
+    }
+    match with(AuditState::Grey) {
+        Some(check) => grey(CHECK, format!("not checked: {}: {}", check.check, check.detail)),
+        None => green(CHECK, format!("{} checks hold", record.audit.len())),
+    }
+}

@@ -1,0 +1,113 @@
+//! What a user does with an arrival: send it if there is still time, judge the answer, record both.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use reqwest::Client;
+use reqwest::redirect::Policy;
+
+use super::exchange::{Answer, Exchange, exchange};
+use super::frame::WorkerPlan;
+use super::pacer::expired;
+use super::recorder::{Fate, Recorder, Sample};
+use super::release::Clock;
+use super::request::{RequestError, Requests};
+use super::schedule::Arrival;
+use super::template::Directory;
+use crate::archive::Outcome;
+use crate::ids::OrgId;
+use crate::scenario::Operation;
+
+/// What all users share.
+pub(crate) struct Shared {
+    pub(crate) operations: Vec<Operation>,
+    pub(crate) recorder: Recorder,
+    /// Arrivals that are due; closed when the schedule is at its end.
+    pub(crate) due: flume::Receiver<Arrival>,
+    /// Set before the first arrival is due.
+    pub(crate) clock: OnceLock<Clock>,
+    requests: Requests,
+    client: Client,
+    timeout: Duration,
+}
+
+/// A request that was sent: what goose has to know of it.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) response: Duration,
+    pub(crate) exchange: Exchange,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        plan: &WorkerPlan,
+        directory: Box<dyn Directory>,
+        due: flume::Receiver<Arrival>,
+    ) -> Result<Self, RequestError> {
+        // One client, one pool of connections. A redirect is an answer like any other, a body is taken as it comes,
+        // and no proxy of the environment stands between the generator and its target.
+        let client = Client::builder()
+            .user_agent(concat!("plimsoll/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .no_proxy()
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .tcp_nodelay(true)
+            .build()
+            .map_err(RequestError::Client)?;
+        Ok(Self {
+            operations: plan.scenario.operations.clone(),
+            recorder: Recorder::new(plan.scenario.load.in_flight_max as usize),
+            due,
+            clock: OnceLock::new(),
+            requests: Requests::new(plan, directory)?,
+            client,
+            timeout: plan.scenario.load.timeout.into(),
+        })
+    }
+
+    /// Deals with an arrival to the end; `None` when it came too late to be sent.
+    pub(crate) async fn serve(&self, user: usize, arrival: Arrival) -> Option<Sent> {
+        let clock = *self.clock.get().expect("the clock is set before the first arrival is due");
+        let timeout_us = u64::try_from(self.timeout.as_micros()).unwrap_or(u64::MAX);
+        if expired(arrival.intended_us, clock.now_us(), timeout_us) {
+            self.recorder.record(user, sample(&arrival, Fate::Dropped, None));
+            return None;
+        }
+        let prepared = self.requests.prepare(&arrival);
+        let operation = &self.operations[arrival.operation];
+        self.recorder.sending();
+        let sent_us = clock.now_us();
+        let (exchange, org) = match prepared {
+            Ok(ready) => {
+                let expect = &operation.expect;
+                let exchange = exchange(&self.client, ready.request, expect, self.timeout).await;
+                (exchange, Some(ready.org))
+            }
+            // Every operation was rendered once before the start, so this is an odd value: an error of this arrival.
+            Err(error) => {
+                tracing::warn!(%error, arrival = arrival.index, "could not make the request");
+                (Exchange::failed(Answer::Error, "could not make the request"), None)
+            }
+        };
+        let done_us = clock.now_us();
+        self.recorder.done();
+        let told =
+            org.filter(|_| operation.event).map(|org| (org, exchange.outcome(&operation.expect)));
+        let fate = Fate::Sent { sent_us, done_us, exchange };
+        self.recorder.record(user, sample(&arrival, fate, told));
+        Some(Sent { response: Duration::from_micros(done_us - arrival.intended_us), exchange })
+    }
+}
+
+fn sample(arrival: &Arrival, fate: Fate, told: Option<(OrgId, Outcome)>) -> Sample {
+    Sample {
+        arrival: arrival.index,
+        operation: arrival.operation,
+        intended_us: arrival.intended_us,
+        fate,
+        told,
+    }
+}

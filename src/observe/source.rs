@@ -1,0 +1,137 @@
+//! One source read once a second: the loop that all sources share.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::axis::Axis;
+use super::outage::{Failure, Outages};
+use crate::archive::{Incident, SeriesKey};
+
+/// Longest time that a reading may take: it must be over before the next is due.
+pub(super) const READING_MAX: Duration = Duration::from_millis(850);
+
+/// What was read at one boundary of the axis.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    /// Values of this second.
+    pub(super) values: Vec<(SeriesKey, f64)>,
+    /// Why there are none, or not all.
+    pub(super) failure: Option<Failure>,
+    /// What the source saw happen.
+    pub(super) incidents: Vec<Incident>,
+}
+
+/// Something that can be read once a second.
+pub(super) trait Source: Send {
+    /// Names the reading, for incidents that are faults of our sight.
+    fn name(&self) -> String;
+
+    /// Names the server that is read, if its being gone is the server's own incident.
+    fn server(&self) -> Option<String> {
+        None
+    }
+
+    /// Reads all series. The future may be dropped before it is done; the next reading starts afresh then.
+    fn read(&mut self, second: usize) -> impl Future<Output = Reading> + Send;
+}
+
+/// What a source gave over the whole axis.
+#[derive(Debug)]
+pub(super) struct Track {
+    /// `seconds + 1` values each.
+    pub(super) series: BTreeMap<SeriesKey, Vec<Option<f64>>>,
+    pub(super) incidents: Vec<Incident>,
+}
+
+/// Reads a source at each boundary until the axis is over or `stop` is called.
+pub(super) async fn follow(mut source: impl Source, axis: Axis, stop: CancellationToken) -> Track {
+    let mut track = Track { series: BTreeMap::new(), incidents: Vec::new() };
+    let mut outages = Outages::new(source.name(), source.server());
+    let mut from = 0;
+    while let Some(second) = axis.next(from, now()) {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep_until(axis.boundary(second).into()) => {}
+        }
+        let slow = Reading { failure: Some(Failure::Slow), ..Reading::default() };
+        let reading = tokio::time::timeout(READING_MAX, source.read(second)).await.unwrap_or(slow);
+        for (key, value) in reading.values {
+            let values = track.series.entry(key);
+            values.or_insert_with(|| vec![None; axis.seconds + 1])[second] = Some(value);
+        }
+        track.incidents.extend(reading.incidents);
+        outages.note(second, reading.failure);
+        from = second + 1;
+    }
+    track.incidents.extend(outages.finish());
+    track
+}
+
+/// The runtime's clock, which tests can stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a while for each reading, and gives the second as its value.
+    struct Dawdler(Vec<u64>);
+
+    impl Source for Dawdler {
+        fn name(&self) -> String {
+            "dawdler".to_owned()
+        }
+
+        async fn read(&mut self, second: usize) -> Reading {
+            tokio::time::sleep(Duration::from_millis(self.0[second])).await;
+            let values = vec![(SeriesKey::new("second", []), second as f64)];
+            Reading { values, ..Reading::default() }
+        }
+    }
+
+    fn axis(seconds: usize) -> Axis {
+        Axis { origin: now(), seconds }
+    }
+
+    fn values(track: &Track) -> Vec<Option<f64>> {
+        track.series[&SeriesKey::new("second", [])].clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_readings_are_gaps_and_shift_nothing() {
+        let source = Dawdler(vec![0, 800, 5_000, 900, 20, 0]);
+        let track = follow(source, axis(5), CancellationToken::new()).await;
+        let expected = [Some(0.0), Some(1.0), None, None, Some(4.0), Some(5.0)];
+        assert_eq!(values(&track), expected);
+        assert!(track.incidents.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_never_answers_is_one_incident() {
+        let track = follow(Dawdler(vec![9_999; 6]), axis(5), CancellationToken::new()).await;
+        assert!(track.series.is_empty());
+        let details: Vec<&str> = track.incidents.iter().map(|i| i.detail.as_str()).collect();
+        assert_eq!(details, ["could not be observed in seconds 0 to 5: no answer in time"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stopping_ends_it_before_the_axis_is_over() {
+        let stop = CancellationToken::new();
+        let stopper = stop.clone();
+        let stopping = async move {
+            tokio::time::sleep(Duration::from_millis(2_500)).await;
+            stopper.cancel();
+        };
+        let started = tokio::time::Instant::now();
+        let (track, ()) = tokio::join!(follow(Dawdler(vec![0; 61]), axis(60), stop), stopping);
+        assert_eq!(started.elapsed(), Duration::from_millis(2_500));
+        assert_eq!(values(&track).iter().flatten().count(), 3);
+        assert_eq!(values(&track).len(), 61);
+    }
+}

@@ -1,0 +1,11 @@
+//! `report.html`: one file, no network, no script; a section per question, in the order in which people ask.
+
+mod gates;
+mod icon;
+mod load;
+mod page;
+mod run;
+mod server;
+mod trust;
+
+pub(super) use page::render;

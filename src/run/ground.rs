@@ -1,0 +1,138 @@
+//! The ground that a run stands on: a stack of its own, filled and opened, or a service that already runs.
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::error::RunError;
+use super::plan::Plan;
+use super::progress::Progress;
+use super::stages::Stages;
+use crate::archive::{Environment, Incident};
+use crate::population::seed;
+use crate::scenario::{HttpTarget, LiveTarget, ReferenceTarget, Target};
+use crate::stack::{
+    BackendProgram, Limits, PostgresBinaries, Ready, Requirements, Stack, StackSpec, Stopped,
+    preflight, state_directory,
+};
+
+/// A running target, and the stack under it when it is ours.
+pub(super) enum Ground {
+    /// We started it and we stop it.
+    Own {
+        /// The processes.
+        stack: Stack<Ready>,
+        /// Version of its servers.
+        postgres: String,
+    },
+    /// Somebody else's service; nothing of it is ours to stop.
+    Foreign(LiveTarget),
+}
+
+/// Brings the scenario's target up, or reaches for one that already runs.
+pub(super) async fn raise(
+    plan: &Plan,
+    stages: &mut Stages,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<Ground, RunError> {
+    match &plan.scenario.target {
+        Target::Reference(target) => {
+            let raised = raise_own(plan, target, stages, progress, cancel).await;
+            // A step that was cancelled says so in its own words; to the user it is one thing.
+            if raised.is_err() && cancel.is_cancelled() {
+                return Err(RunError::Interrupted);
+            }
+            raised
+        }
+        Target::Http(target) => Ok(Ground::Foreign(foreign(target))),
+    }
+}
+
+async fn raise_own(
+    plan: &Plan,
+    target: &ReferenceTarget,
+    stages: &mut Stages,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<Ground, RunError> {
+    stages.begin("provision");
+    let population = &plan.scenario.population;
+    let organisations = population.organisations.get();
+    let directory = state_directory();
+    let binaries = PostgresBinaries::find()?;
+    let postgres = binaries.version().to_owned();
+    preflight(&Requirements::estimate(
+        directory.clone(),
+        organisations,
+        target.replicas,
+        target.port,
+    ))?;
+    let spec = StackSpec {
+        run: plan.id.clone(),
+        binaries,
+        replicas: target.replicas,
+        backend: BackendProgram::at(plan.backend.clone()),
+        backend_port: target.port,
+        history_months: population.history_months,
+        log_dir: directory.join("logs").join(plan.id.as_str()),
+        directory,
+        keep: plan.keep_stack,
+        limits: Limits::default(),
+    };
+    let seeding = Stack::provision(spec, cancel.clone()).await?;
+
+    stages.begin("seed");
+    let report =
+        |seeded: crate::population::Progress| progress.rows(seeded.rows_done, seeded.rows_total);
+    seed(population, plan.scenario.seed, plan.anchor(), seeding.primary(), report, cancel).await?;
+
+    stages.begin("replicate");
+    Ok(Ground::Own { stack: seeding.open().await?, postgres })
+}
+
+/// A foreign service is reached by its address alone; a token of its own comes from the environment.
+fn foreign(target: &HttpTarget) -> LiveTarget {
+    LiveTarget {
+        base_url: target.url.clone(),
+        metrics_url: target.metrics.clone(),
+        token_secret: None,
+        postgres: Vec::new(),
+        processes: Vec::new(),
+    }
+}
+
+impl Ground {
+    /// Where everything is.
+    pub(super) fn live(&self) -> &LiveTarget {
+        match self {
+            Self::Own { stack, .. } => stack.live(),
+            Self::Foreign(live) => live,
+        }
+    }
+
+    /// Deaths of the stack's processes as they happen; nothing for a foreign service.
+    pub(super) fn deaths(&self) -> Option<watch::Receiver<Vec<Incident>>> {
+        match self {
+            Self::Own { stack, .. } => Some(stack.watch()),
+            Self::Foreign(_) => None,
+        }
+    }
+
+    /// Adds what the servers say of themselves.
+    pub(super) async fn describe(&self, environment: &mut Environment) -> Result<(), RunError> {
+        if let Self::Own { stack, postgres } = self {
+            environment.postgres = Some(postgres.clone());
+            environment.backend = Some(stack.backend_version().to_owned());
+            environment.postgres_settings = stack.settings().await?;
+        }
+        Ok(())
+    }
+
+    /// Ends what is ours, in order. What went wrong on the way is told, not returned: the run is over.
+    pub(super) async fn stop(self) -> Stopped {
+        match self {
+            Self::Own { stack, .. } => stack.stop().await,
+            Self::Foreign(_) => Stopped { incidents: Vec::new(), directory: None },
+        }
+    }
+}

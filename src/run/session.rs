@@ -1,0 +1,68 @@
+//! The session: the stages of a run in order, each owned, each ended on every way out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::conclude::{Facts, Finished, conclude};
+use super::environment::environment;
+use super::error::RunError;
+use super::ground::{self, Ground};
+use super::measure::{Measured, measure, window};
+use super::plan::Plan;
+use super::progress::Progress;
+use super::stages::Stages;
+use crate::archive::{AuditCheck, Environment, RunDirectory};
+use crate::audit::audit;
+
+/// How long projections and replicas may take to catch up once the load is over.
+const DRAIN_WITHIN: Duration = Duration::from_secs(60);
+
+/// Runs a plan from nothing to a written report. When it returns, whatever it returns, nothing of it runs any more.
+pub async fn run(
+    plan: &Plan,
+    progress: Arc<dyn Progress>,
+    cancel: CancellationToken,
+) -> Result<Finished, RunError> {
+    let results = RunDirectory::create(&plan.out).map_err(RunError::Results)?;
+    let mut stages = Stages::new(progress.clone());
+    let ground = ground::raise(plan, &mut stages, progress.as_ref(), &cancel).await?;
+
+    let outcome = on_ground(plan, &ground, &mut stages, progress.clone(), &cancel).await;
+    stages.begin("tear down");
+    let stopped = ground.stop().await;
+    if let Some(kept) = &stopped.directory {
+        progress.note(&format!("  the stack's data was kept in {}", kept.display()));
+    }
+    let (mut measured, audit, environment) = outcome?;
+    measured.add_late(stopped.incidents, window(&plan.scenario));
+
+    let facts = Facts { measured, audit, environment, stages: stages.finish() };
+    conclude(plan, results, facts)
+}
+
+/// What happens while the stack stands.
+async fn on_ground(
+    plan: &Plan,
+    ground: &Ground,
+    stages: &mut Stages,
+    progress: Arc<dyn Progress>,
+    cancel: &CancellationToken,
+) -> Result<(Measured, Vec<AuditCheck>, Environment), RunError> {
+    let mut environment = environment();
+    ground.describe(&mut environment).await?;
+
+    stages.begin("load");
+    let measured = measure(plan, ground, progress, cancel).await?;
+
+    let mut checks = Vec::new();
+    if plan.audit && plan.has_stack() {
+        stages.begin("audit");
+        checks = tokio::select! {
+            checks = audit(ground.live(), &measured.ledger, DRAIN_WITHIN) => checks,
+            () = cancel.cancelled() => return Err(RunError::Interrupted),
+        };
+    }
+    Ok((measured, checks, environment))
+}

@@ -1,0 +1,138 @@
+//! What may stand in `target`: the bundled backend, or any HTTP service with its signals.
+
+use std::collections::BTreeMap;
+
+use super::model::{HttpTarget, ReferenceTarget, SignalSource, Signals, Target};
+use super::reader::{Item, TableReader, read_all};
+use super::selector::Selector;
+
+/// What `target` is, as its keys tell.
+#[derive(Clone, Copy)]
+enum Kind {
+    Reference,
+    Http,
+}
+
+pub(super) fn read(item: Item<'_>) -> Option<Target> {
+    item.table("target", |table| {
+        let words = [("reference", Kind::Reference), ("http", Kind::Http)];
+        match table.optional("kind", |item| item.word(&words))? {
+            Some(Kind::Reference) => read_reference(table),
+            // An address says it all.
+            Some(Kind::Http) | None => read_http(table),
+        }
+    })
+}
+
+fn read_reference(table: &mut TableReader<'_>) -> Option<Target> {
+    let replicas = table.or("replicas", 2, |item| item.integer(0..=8));
+    let port = table.or("port", 0, |item| item.integer(0..=u16::MAX));
+    let port = port?;
+    Some(Target::Reference(ReferenceTarget {
+        replicas: replicas?,
+        port: (port != 0).then_some(port),
+    }))
+}
+
+fn read_http(table: &mut TableReader<'_>) -> Option<Target> {
+    let example = r#"url = "http://127.0.0.1:8080", or kind = "reference""#;
+    let url = table.required("url", example, |item| {
+        item.text_if(URL_EXPECTED, is_base_url).map(|url| trim_url(&url))
+    });
+    let metrics = table.optional("metrics", |item| item.text_if(URL_EXPECTED, is_url));
+    let bearer_token_env = table.optional("bearer_token_env", |item| {
+        item.text_if("the name of an environment variable, like \"API_TOKEN\"", is_variable)
+    });
+    let signals = table.or("signals", BTreeMap::new(), |item| {
+        read_all(item.entries("a table of signals by name")?, read_named_signal)
+    });
+    let (metrics, signals) = (metrics?, signals?);
+    if metrics.is_none() && !signals.is_empty() {
+        table.refuse("signals need metrics, the address of the Prometheus figures");
+    }
+    Some(Target::Http(HttpTarget {
+        url: url?,
+        metrics,
+        bearer_token_env: bearer_token_env?,
+        signals: Signals { sources: signals },
+    }))
+}
+
+fn read_named_signal(item: Item<'_>) -> Option<(String, SignalSource)> {
+    let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let name = item.key();
+    if !(name.chars().all(lower) && name.starts_with(|c: char| c.is_ascii_lowercase())) {
+        return item.refuse("expected a name in small letters, digits and underscores");
+    }
+    let source = item.table(format_args!("signal {name}"), read_signal)?;
+    Some((name.to_owned(), source))
+}
+
+fn read_signal(table: &mut TableReader<'_>) -> Option<SignalSource> {
+    let forms = ["ratio", "rate", "gauge", "histogram"].map(|form| (form, table.item(form)));
+    let mut present = forms.into_iter().filter_map(|(form, item)| Some((form, item?)));
+    let (Some((form, of)), None) = (present.next(), present.next()) else {
+        table.refuse("expected one of ratio, rate, gauge and histogram");
+        return None;
+    };
+    match form {
+        "ratio" => read_ratio(of),
+        "rate" => Some(SignalSource::Rate { of: read_selector(of)? }),
+        "gauge" => {
+            let scale = table.or("scale", 1.0, read_scale);
+            Some(SignalSource::Gauge { of: read_selector(of)?, scale: scale? })
+        }
+        _ => {
+            let quantile = table.required("quantile", "quantile = 0.95", |item| {
+                item.number("a number above 0 and below 1, like 0.95", |q| q > 0.0 && q < 1.0)
+            });
+            let scale = table.or("scale", 1.0, read_scale);
+            Some(SignalSource::Histogram {
+                of: read_selector(of)?,
+                quantile: quantile?,
+                scale: scale?,
+            })
+        }
+    }
+}
+
+fn read_ratio(item: Item<'_>) -> Option<SignalSource> {
+    const EXPECTED: &str = "two selectors, the part and the whole";
+    let selectors: Vec<String> = read_all(item.list(EXPECTED)?, read_selector)?;
+    match <[String; 2]>::try_from(selectors) {
+        Ok([part, of]) => Some(SignalSource::Ratio { part, of }),
+        Err(_) => item.refuse(format_args!("expected {EXPECTED}")),
+    }
+}
+
+fn read_selector(item: Item<'_>) -> Option<String> {
+    item.quantity().map(|selector: Selector| selector.to_string())
+}
+
+fn read_scale(item: Item<'_>) -> Option<f64> {
+    item.number("a number above 0, like 1000 from seconds to ms", |scale| scale > 0.0)
+}
+
+pub(super) const URL_EXPECTED: &str = "an http or https address, like \"http://127.0.0.1:8080\"";
+
+/// Whether a text is the address of an HTTP resource.
+pub(super) fn is_url(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let plain = text.chars().all(|c| c.is_ascii_graphic() && c != '#');
+    plain && rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_alphanumeric() || c == '['))
+}
+
+/// Whether a path can be appended to an address.
+pub(super) fn is_base_url(text: &str) -> bool {
+    is_url(text) && !text.contains('?')
+}
+
+/// A base address as it is kept: a path is appended, and it brings the slash.
+pub(super) fn trim_url(text: &str) -> String {
+    text.trim_end_matches('/').to_owned()
+}
+
+fn is_variable(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.chars().all(allowed) && text.starts_with(|c: char| !c.is_ascii_digit())
+}

@@ -1,0 +1,276 @@
+//! The lifecycle: `provision` → [`Stack<Seeding>`] → `open` → [`Stack<Ready>`] → `stop`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::account::Account;
+use super::backend::{self, BACKEND, Backend};
+use super::directory::StackDirectory;
+use super::error::StackError;
+use super::incidents::{Death, Incidents};
+use super::postgres::{self, Server, Site};
+use super::preflight::{disk_free, memory_total};
+use super::replica;
+use super::settings::{Role, Sizing};
+use super::spec::StackSpec;
+use crate::archive::{Incident, PostgresSetting};
+use crate::scenario::{LiveTarget, PostgresEndpoint};
+
+/// Servers of a size that suits small machines, when the machine does not tell its memory.
+const MEMORY_UNKNOWN_BYTES: u64 = 4 << 30;
+
+/// How long after a failure a death that explains it may still be reported.
+const DEATH_PATIENCE: Duration = Duration::from_millis(250);
+
+/// A stack in one state of its life. Dropping it ends every process at once and removes its directory; its logs
+/// stay. To end it in order, [`Stack::stop`] it.
+#[derive(Debug)]
+pub struct Stack<State> {
+    // Dropped in this order: the processes before the directory under them.
+    state: State,
+    core: Core,
+}
+
+/// A primary without durability, to be filled.
+#[derive(Debug)]
+pub struct Seeding {
+    primary: Server,
+    wal_compression: &'static str,
+}
+
+/// A durable primary, replicas that stream from it, and a backend that serves.
+#[derive(Debug)]
+pub struct Ready {
+    live: LiveTarget,
+    // Dropped in this order: clients before servers.
+    backend: Backend,
+    replicas: Vec<Server>,
+    primary: Server,
+}
+
+/// How a stack ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stopped {
+    /// Everything unasked that happened in its life, its end included. Empty after a clean one.
+    pub incidents: Vec<Incident>,
+    /// The directory with its data, if that was to be kept or there were incidents.
+    pub directory: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+struct Core {
+    spec: StackSpec,
+    site: Site,
+    cancel: CancellationToken,
+    directory: StackDirectory,
+}
+
+impl Stack<Seeding> {
+    /// Makes a cluster, starts its primary for seeding and has the backend create its databases.
+    pub async fn provision(spec: StackSpec, cancel: CancellationToken) -> Result<Self, StackError> {
+        const ACT: &str = "provision the stack";
+        let account = Account::choose()?;
+        let directory = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(StackError::Cancelled { act: ACT }),
+            directory = StackDirectory::claim(&spec.directory, &spec.run, &account) => directory?,
+        };
+        let site = Site {
+            binaries: spec.binaries.clone(),
+            account,
+            directory: directory.path().to_owned(),
+            sockets: directory.sockets(),
+            log_dir: spec.log_dir.clone(),
+            sizing: Sizing {
+                memory_bytes: memory_total().unwrap_or(MEMORY_UNKNOWN_BYTES),
+                disk_free_bytes: disk_free(directory.path()).unwrap_or(0),
+                replicas: spec.replicas,
+            },
+            limits: spec.limits,
+            incidents: Incidents::default(),
+        };
+        let mut core = Core { spec, site, cancel, directory };
+        let outcome = core.supervise(ACT, provision(&core)).await;
+        core.settle(outcome).map(|state| Self { state, core })
+    }
+
+    /// Where the population is copied to.
+    pub fn primary(&self) -> &PostgresEndpoint {
+        &self.state.primary.endpoint
+    }
+
+    /// Makes what was seeded durable, restarts the primary durably, makes the replicas and starts the backend.
+    pub async fn open(self) -> Result<Stack<Ready>, StackError> {
+        let Self { state, mut core } = self;
+        let outcome = core.supervise("open the stack", open(&core, state)).await;
+        core.settle(outcome).map(|state| Stack { state, core })
+    }
+}
+
+impl Stack<Ready> {
+    /// Where everything is.
+    pub fn live(&self) -> &LiveTarget {
+        &self.state.live
+    }
+
+    /// Version of the backend, as it announced it.
+    pub fn backend_version(&self) -> &str {
+        &self.state.backend.version
+    }
+
+    /// What every server says of its own settings now.
+    pub async fn settings(&self) -> Result<Vec<PostgresSetting>, StackError> {
+        let mut settings = self.state.primary.settings().await?;
+        for replica in &self.state.replicas {
+            settings.extend(replica.settings().await?);
+        }
+        Ok(settings)
+    }
+
+    /// Ends the stack in order: the backend drains, then the replicas stop, then the primary. Takes as long as the
+    /// limits allow, whatever fails on the way.
+    pub async fn stop(self) -> Stopped {
+        let Self { state, core } = self;
+        let Ready { backend, replicas, primary, .. } = state;
+        // Those that died before are reported already.
+        let dead = core.site.incidents.so_far();
+        let mut failures: Vec<Incident> = backend.stop().await.err().into_iter().collect();
+        let names: Vec<_> =
+            replicas.iter().chain([&primary]).map(|s| s.name().to_owned()).collect();
+        let mut stops = join_all(replicas.into_iter().map(Server::stop)).await;
+        stops.push(primary.stop().await);
+        failures.extend(names.into_iter().zip(stops).filter_map(|(what, stop)| {
+            Some(Incident { second: None, what, detail: stop.err()?.to_string() })
+        }));
+        failures.retain(|failure| dead.iter().all(|incident| incident.what != failure.what));
+        let mut incidents = core.site.incidents.so_far();
+        incidents.append(&mut failures);
+        let clean = incidents.is_empty();
+        let finished = tokio::task::spawn_blocking(move || core.finish(clean)).await;
+        let directory = finished.expect("removing files does not panic");
+        Stopped { incidents, directory }
+    }
+}
+
+impl<State> Stack<State> {
+    /// Tells of every process that ends unasked, at once: the value is all incidents so far.
+    pub fn watch(&self) -> watch::Receiver<Vec<Incident>> {
+        self.core.site.incidents.watch()
+    }
+
+    /// Every process that has ended unasked so far.
+    pub fn incidents(&self) -> Vec<Incident> {
+        self.core.site.incidents.so_far()
+    }
+}
+
+impl Core {
+    /// Does a piece of work that any death or a cancellation ends, and with it, as it is dropped, what it started.
+    async fn supervise<T>(
+        &self,
+        act: &'static str,
+        work: impl Future<Output = Result<T, StackError>>,
+    ) -> Result<T, StackError> {
+        let outcome = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(StackError::Cancelled { act }),
+            death = self.site.incidents.first_death() => return Err(self.death_error(death)),
+            outcome = work => outcome,
+        };
+        // Work often fails because something died, and learns it first. The death is the better answer.
+        match outcome {
+            Ok(done) => Ok(done),
+            Err(error) => match timeout(DEATH_PATIENCE, self.site.incidents.first_death()).await {
+                Ok(death) => Err(self.death_error(death)),
+                Err(_) => Err(error),
+            },
+        }
+    }
+
+    fn death_error(&self, Death { what, status, evidence }: Death) -> StackError {
+        if what == BACKEND {
+            backend::died_early(&self.site, &self.spec, status, evidence)
+        } else {
+            StackError::ServerDied { server: what, status, evidence }
+        }
+    }
+
+    /// Leaves the directory of a failed stack to be looked at; that of a cancelled one goes.
+    fn settle<T>(&mut self, outcome: Result<T, StackError>) -> Result<T, StackError> {
+        if let Err(error) = &outcome
+            && !matches!(error, StackError::Cancelled { .. })
+        {
+            self.directory.leave();
+            tracing::warn!(path = %self.directory.path().display(), "left to be looked at until the next run");
+        }
+        outcome
+    }
+
+    /// Keeps or removes what is on disk, once nothing runs. Gives the directory if it is still there.
+    fn finish(mut self, clean: bool) -> Option<PathBuf> {
+        if self.spec.keep {
+            return self.directory.keep().ok();
+        }
+        if !clean {
+            self.directory.leave();
+            return Some(self.directory.path().to_owned());
+        }
+        self.remove_logs();
+        None
+    }
+
+    fn remove_logs(&self) {
+        let site = &self.site;
+        let mut names = vec!["initdb".to_owned(), "migrate".to_owned(), BACKEND.to_owned()];
+        for place in 0..=self.spec.replicas {
+            let name = postgres::endpoint(site, place).name;
+            names.push(format!("{name}-base-backup"));
+            names.push(name);
+        }
+        for name in names {
+            let _ = fs::remove_file(site.log(&name));
+        }
+        // Goes only if nobody else's files are in it.
+        let _ = fs::remove_dir(&site.log_dir);
+    }
+}
+
+async fn provision(core: &Core) -> Result<Seeding, StackError> {
+    let site = &core.site;
+    let endpoint = postgres::endpoint(site, 0);
+    let data = core.directory.make_data(&endpoint.name, &site.account)?;
+    postgres::initialise(site, &data).await?;
+    let primary = Server::start(site, endpoint, data, Role::Seeding, "off").await?;
+    let wal_compression = postgres::prepare(&primary).await?;
+    backend::migrate(site, &core.spec, &primary).await?;
+    Ok(Seeding { primary, wal_compression })
+}
+
+async fn open(core: &Core, seeding: Seeding) -> Result<Ready, StackError> {
+    let site = &core.site;
+    let Seeding { primary, wal_compression } = seeding;
+    let endpoint = primary.endpoint.clone();
+    let data = primary.stop().await?;
+    postgres::sync(site, &data).await?;
+    let primary = Server::start(site, endpoint, data, Role::Primary, wal_compression).await?;
+    primary.execute("checkpoint", "CHECKPOINT").await?;
+    let replicas = replica::replicate(site, &core.directory, &primary, wal_compression).await?;
+    let backend = Backend::start(site, &core.spec, &primary, &replicas).await?;
+    let servers = || std::iter::once(&primary).chain(&replicas);
+    let live = LiveTarget {
+        base_url: backend.url.clone(),
+        metrics_url: Some(format!("{}/metrics", backend.url)),
+        token_secret: Some(backend.secret.clone()),
+        postgres: servers().map(|server| server.endpoint.clone()).collect(),
+        processes: std::iter::once(backend.process_group())
+            .chain(servers().map(Server::process_group))
+            .collect(),
+    };
+    Ok(Ready { live, backend, replicas, primary })
+}

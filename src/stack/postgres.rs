@@ -1,0 +1,300 @@
+//! One Postgres server: its data, its process, its connection.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+
+use super::account::Account;
+use super::binaries::PostgresBinaries;
+use super::error::{StackError, ToolFailure};
+use super::incidents::Incidents;
+use super::process::{Launch, Process, run_tool};
+use super::settings::{HOST_BASED_AUTHENTICATION, REPORTED, Role, Sizing, configuration};
+use super::spec::Limits;
+use super::wait::{Seen, TimedOut, wait_for};
+use crate::archive::PostgresSetting;
+use crate::scenario::{PostgresEndpoint, ProcessGroup};
+
+/// Superuser of the cluster.
+pub(super) const SUPERUSER: &str = "postgres";
+/// Role under which the servers are observed.
+pub(super) const MONITOR_ROLE: &str = "plimsoll_monitor";
+/// Port of the primary; replicas follow. With no network address it only tells sockets apart.
+pub(super) const FIRST_PORT: u16 = 5432;
+/// How often a starting server is tried.
+const TRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What all servers of a stack share.
+#[derive(Debug, Clone)]
+pub(super) struct Site {
+    pub(super) binaries: PostgresBinaries,
+    pub(super) account: Account,
+    /// The stack's directory: where tools run.
+    pub(super) directory: PathBuf,
+    pub(super) sockets: PathBuf,
+    pub(super) log_dir: PathBuf,
+    pub(super) sizing: Sizing,
+    pub(super) limits: Limits,
+    pub(super) incidents: Incidents,
+}
+
+impl Site {
+    /// A command of Postgres, as the servers' user, with nothing of our environment that could steer it.
+    pub(super) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.binaries.program(program));
+        command.env_clear().current_dir(&self.directory).env("LC_ALL", "C").env("TZ", "UTC");
+        for kept in ["PATH", "LD_LIBRARY_PATH"] {
+            if let Some(value) = std::env::var_os(kept) {
+                command.env(kept, value);
+            }
+        }
+        self.account.apply(&mut command);
+        command
+    }
+
+    pub(super) fn log(&self, name: &str) -> PathBuf {
+        self.log_dir.join(format!("{name}.log"))
+    }
+
+    /// Runs a Postgres tool; its log has its name.
+    pub(super) async fn run(
+        &self,
+        tool: &str,
+        log: &str,
+        limit: Duration,
+        arguments: impl FnOnce(&mut Command),
+    ) -> Result<Result<(), ToolFailure>, StackError> {
+        let mut command = self.command(tool);
+        arguments(&mut command);
+        run_tool(tool, command, &self.log(log), limit).await
+    }
+
+    pub(super) fn write_owned(&self, path: &Path, text: &str) -> Result<(), StackError> {
+        fs::write(path, text).map_err(|source| StackError::Io {
+            act: "write",
+            path: path.to_owned(),
+            source,
+        })?;
+        self.account.own(path)
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) endpoint: PostgresEndpoint,
+    pub(super) data: PathBuf,
+    process: Process,
+    limits: Limits,
+}
+
+impl Server {
+    /// Writes the server's settings, starts it on its data, and waits until it accepts connections.
+    pub(super) async fn start(
+        site: &Site,
+        endpoint: PostgresEndpoint,
+        data: PathBuf,
+        role: Role,
+        wal_compression: &str,
+    ) -> Result<Self, StackError> {
+        let PostgresEndpoint { name, port, .. } = &endpoint;
+        let settings =
+            configuration(name, role, site.sizing, &site.sockets, *port, wal_compression);
+        site.write_owned(&data.join("postgresql.conf"), &settings)?;
+        site.write_owned(&data.join("pg_hba.conf"), HOST_BASED_AUTHENTICATION)?;
+        let mut command = site.command("postgres");
+        command.arg("-D").arg(&data);
+        let process = Process::start(Launch {
+            name: name.clone(),
+            command,
+            log: site.log(name),
+            stdout: None,
+            // Immediate shutdown: the server ends its own children, and leaves recovery to a next start.
+            abrupt: Signal::SIGQUIT,
+            incidents: Some(site.incidents.clone()),
+        })?;
+        let server = Self { endpoint, data, process, limits: site.limits };
+        server.accepts_connections().await?;
+        Ok(server)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.endpoint.name
+    }
+
+    pub(super) fn process_group(&self) -> ProcessGroup {
+        ProcessGroup { name: self.name().to_owned(), pid: self.process.pid() }
+    }
+
+    pub(super) fn evidence(&self) -> super::log::Evidence {
+        self.process.evidence()
+    }
+
+    /// Fast shutdown: sessions are ended, everything is written. Killed if that takes too long.
+    pub(super) async fn stop(self) -> Result<PathBuf, StackError> {
+        let limit = self.limits.server_stop;
+        match self.process.stop(Signal::SIGINT, limit).await {
+            Some(status) if status.success() => Ok(self.data.clone()),
+            Some(status) => Err(StackError::ServerDied {
+                server: self.name().to_owned(),
+                status,
+                evidence: self.evidence(),
+            }),
+            None => Err(StackError::ServerNotStopped {
+                server: self.name().to_owned(),
+                limit,
+                evidence: self.evidence(),
+            }),
+        }
+    }
+
+    /// Asks the server something as the superuser, on a connection of its own, within the limit of a statement.
+    pub(super) async fn ask<T, F>(
+        &self,
+        act: &'static str,
+        question: impl FnOnce(PgConnection) -> F,
+    ) -> Result<T, StackError>
+    where
+        F: Future<Output = sqlx::Result<T>>,
+    {
+        let limit = self.limits.statement;
+        let answer = async { question(self.try_connect().await?).await };
+        let server = || self.name().to_owned();
+        match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => {
+                answer.map_err(|source| StackError::Sql { act, server: server(), source })
+            }
+            Err(_) => Err(StackError::Unanswered {
+                act,
+                server: server(),
+                limit,
+                evidence: self.evidence(),
+            }),
+        }
+    }
+
+    /// Has the server do something that answers nothing of interest.
+    pub(super) async fn execute(
+        &self,
+        act: &'static str,
+        statement: &'static str,
+    ) -> Result<(), StackError> {
+        self.ask(act, |mut connection| async move {
+            sqlx::raw_sql(statement).execute(&mut connection).await.map(drop)
+        })
+        .await
+    }
+
+    /// What the server itself says of its settings.
+    pub(super) async fn settings(&self) -> Result<Vec<PostgresSetting>, StackError> {
+        let rows = self.ask("read the settings", |mut connection| async move {
+            sqlx::query_as(
+                "SELECT name, current_setting(name)
+                 FROM unnest($1::text[]) WITH ORDINALITY AS wanted (name, place)
+                 JOIN pg_settings USING (name) ORDER BY place",
+            )
+            .bind(REPORTED.map(str::to_owned).to_vec())
+            .fetch_all(&mut connection)
+            .await
+        });
+        let rows: Vec<(String, String)> = rows.await?;
+        let server = self.name();
+        let setting = |(name, value)| PostgresSetting { server: server.to_owned(), name, value };
+        Ok(rows.into_iter().map(setting).collect())
+    }
+
+    async fn accepts_connections(&self) -> Result<(), StackError> {
+        let up = wait_for(self.limits.server_start, TRY_INTERVAL, || async {
+            Ok(match self.try_connect().await {
+                Ok(_) => Seen::Done(()),
+                Err(error) => Seen::NotYet(error.to_string()),
+            })
+        });
+        match up.await? {
+            Ok(()) => Ok(()),
+            Err(TimedOut { limit, last }) => Err(StackError::ServerNotUp {
+                server: self.name().to_owned(),
+                limit,
+                last,
+                evidence: self.evidence(),
+            }),
+        }
+    }
+
+    async fn try_connect(&self) -> sqlx::Result<PgConnection> {
+        PgConnectOptions::new_without_pgpass()
+            .socket(&self.endpoint.socket_dir)
+            .port(self.endpoint.port)
+            .username(&self.endpoint.superuser)
+            .database("postgres")
+            .application_name("plimsoll stack")
+            .connect()
+            .await
+    }
+}
+
+/// The endpoint of the server with this place: 0 is the primary, 1 the first replica.
+pub(super) fn endpoint(site: &Site, place: u8) -> PostgresEndpoint {
+    PostgresEndpoint {
+        name: if place == 0 { "primary".to_owned() } else { format!("replica-{place}") },
+        socket_dir: site.sockets.clone(),
+        port: FIRST_PORT + u16::from(place),
+        superuser: SUPERUSER.to_owned(),
+        monitor_role: MONITOR_ROLE.to_owned(),
+    }
+}
+
+/// Makes an empty cluster. Nothing is forced to disk yet: [`sync`] does that once, when everything is in it.
+pub(super) async fn initialise(site: &Site, data: &Path) -> Result<(), StackError> {
+    let initdb = site.run("initdb", "initdb", site.limits.tool, |command| {
+        command.arg("--pgdata").arg(data).args([
+            "--username",
+            SUPERUSER,
+            "--auth",
+            "trust",
+            "--encoding",
+            "UTF8",
+            "--locale",
+            "C",
+            "--no-sync",
+            "--no-instructions",
+        ]);
+    });
+    initdb.await?.map_err(|failure| StackError::Initdb { failure })
+}
+
+/// Forces a stopped cluster to disk: what was written without fsync, and nothing else left for the run to write.
+pub(super) async fn sync(site: &Site, data: &Path) -> Result<(), StackError> {
+    let sync = site.run("initdb", "initdb", site.limits.server_stop, |command| {
+        command.arg("--pgdata").arg(data).arg("--sync-only");
+    });
+    sync.await?.map_err(|failure| StackError::Sync { failure })
+}
+
+/// Creates what the harness itself needs in a new cluster, and says which WAL compression this server is built with.
+pub(super) async fn prepare(primary: &Server) -> Result<&'static str, StackError> {
+    primary
+        .execute(
+            "create the monitor role",
+            "CREATE ROLE plimsoll_monitor LOGIN IN ROLE pg_monitor, pg_read_all_data",
+        )
+        .await?;
+    primary
+        .execute("create the extension", "CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+        .await?;
+    let lz4: bool = primary
+        .ask("read the settings", |mut connection| async move {
+            sqlx::query_scalar(
+                "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'wal_compression'",
+            )
+            .fetch_one(&mut connection)
+            .await
+        })
+        .await?;
+    Ok(if lz4 { "lz4" } else { "pglz" })
+}

@@ -1,0 +1,91 @@
+//! What stack is wanted.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::binaries::PostgresBinaries;
+use crate::ids::RunId;
+
+/// What stack is wanted.
+#[derive(Debug, Clone)]
+pub struct StackSpec {
+    /// Names the stack's directory.
+    pub run: RunId,
+    /// The Postgres to run.
+    pub binaries: PostgresBinaries,
+    /// Streaming replicas, 0 to 8.
+    pub replicas: u8,
+    /// The program that is the backend.
+    pub backend: BackendProgram,
+    /// Loopback port of the backend; `None` lets the system choose a free one.
+    pub backend_port: Option<u16>,
+    /// Whole months of history for which the backend makes partitions.
+    pub history_months: u8,
+    /// Below which the stack's own directory is made: usually [`super::state_directory`]. On a real disk, and
+    /// short: the path of a socket in it is limited to 107 bytes.
+    pub directory: PathBuf,
+    /// Where the logs are written. A clean stop removes them; any other end leaves them.
+    pub log_dir: PathBuf,
+    /// Whether data and logs stay after a clean stop.
+    pub keep: bool,
+    /// How long each step may take.
+    pub limits: Limits,
+}
+
+/// The program that is the backend. It is called with `args`, then `migrate` or `serve`, then `--config FILE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendProgram {
+    /// Path of the program.
+    pub program: PathBuf,
+    /// Arguments before the command.
+    pub args: Vec<String>,
+}
+
+impl BackendProgram {
+    /// A release by its path. A `plimsoll` has the backend as a command of its own; any other program is the backend.
+    pub fn at(program: PathBuf) -> Self {
+        let stem = program.file_stem().unwrap_or_default().to_string_lossy();
+        let args = match stem.starts_with("plimsoll") {
+            true => vec!["reference-backend".to_owned()],
+            false => Vec::new(),
+        };
+        Self { program, args }
+    }
+}
+
+/// How long each step may take before it is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `initdb`, and the backend's `migrate`.
+    pub tool: Duration,
+    /// From starting a server until it accepts connections.
+    pub server_start: Duration,
+    /// From asking a server to stop until it is gone; a stop writes everything that is not on disk yet.
+    pub server_stop: Duration,
+    /// One statement of ours; a checkpoint after a large population is the longest.
+    pub statement: Duration,
+    /// Copying the primary to a replica.
+    pub base_backup: Duration,
+    /// From starting a replica until it streams and has replayed what the primary had.
+    pub catch_up: Duration,
+    /// From starting the backend until it listens, and again until it is ready.
+    pub backend_start: Duration,
+    /// From asking the backend to stop until it has drained.
+    pub backend_stop: Duration,
+}
+
+impl Default for Limits {
+    /// Generous: a slow disk is not a failure. Only a step that hangs reaches them.
+    fn default() -> Self {
+        Self {
+            tool: Duration::from_secs(120),
+            server_start: Duration::from_secs(60),
+            server_stop: Duration::from_secs(300),
+            statement: Duration::from_secs(300),
+            base_backup: Duration::from_secs(1800),
+            catch_up: Duration::from_secs(300),
+            backend_start: Duration::from_secs(60),
+            backend_stop: Duration::from_secs(30),
+        }
+    }
+}
