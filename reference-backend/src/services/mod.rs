@@ -10,6 +10,7 @@ mod orgs;
 mod read_models;
 mod revenues;
 mod rows;
+mod warm;
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use axum::Router;
 
+pub(crate) use self::warm::warm;
 use crate::gateway::App;
 
 /// A service of this program.
