@@ -135,10 +135,10 @@ impl Server {
         self.process.evidence()
     }
 
-    /// Fast shutdown: sessions are ended, everything is written. Killed if that takes too long.
-    pub(super) async fn stop(self) -> Result<PathBuf, StackError> {
+    /// Ends the server. Killed if that takes too long.
+    pub(super) async fn stop(self, shutdown: Shutdown) -> Result<PathBuf, StackError> {
         let limit = self.limits.server_stop;
-        match self.process.stop(Signal::SIGINT, limit).await {
+        match self.process.stop(shutdown.signal(), limit).await {
             Some(status) if status.success() => Ok(self.data.clone()),
             Some(status) => Err(StackError::ServerDied {
                 server: self.name().to_owned(),
@@ -266,6 +266,24 @@ pub(super) async fn initialise(site: &Site, data: &Path) -> Result<(), StackErro
         ]);
     });
     initdb.await?.map_err(|failure| StackError::Initdb { failure })
+}
+
+/// How a server is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shutdown {
+    /// Sessions are ended, everything is written: what stays behind is whole.
+    Fast,
+    /// Ended at once. For data that is about to be removed: writing it out first would only keep the disk busy.
+    Immediate,
+}
+
+impl Shutdown {
+    fn signal(self) -> Signal {
+        match self {
+            Self::Fast => Signal::SIGINT,
+            Self::Immediate => Signal::SIGQUIT,
+        }
+    }
 }
 
 /// Forces a stopped cluster to disk: what was written without fsync, and nothing else left for the run to write.
