@@ -21,12 +21,17 @@ use crate::scenario::PostgresEndpoint;
 const PART_MAX: Duration = Duration::from_millis(700);
 /// Sizes and row counts of partitions change slowly, and looking at every file costs.
 const PARTITIONS_EVERY_SECONDS: usize = 5;
+/// What a replica has still to replay, by the primary's account of it.
+const LAG_BYTES: &str = "pg_replication_lag_bytes";
+const LAG_SECONDS: &str = "pg_replication_lag_seconds";
 
 type Values = Vec<(SeriesKey, f64)>;
 
 /// One server, with a connection for each database that is looked at.
 pub(super) struct PostgresServer {
     name: String,
+    /// Replicas that should follow this server.
+    replicas: Vec<String>,
     parts: Vec<Part>,
 }
 
@@ -52,16 +57,26 @@ enum Question {
 }
 
 impl PostgresServer {
-    /// The primary also answers for the contents of the databases, replicas for themselves alone.
-    pub(super) fn new(endpoint: &PostgresEndpoint, is_primary: bool) -> Self {
+    /// Answers for the contents of the databases, and for those that should follow it.
+    pub(super) fn primary(endpoint: &PostgresEndpoint, replicas: &[PostgresEndpoint]) -> Self {
         const CONTENTS: [(&str, Question); 4] = [
             ("plimsoll_event_store", Question::Events),
             ("plimsoll_finance", Question::Checkpoints),
             ("plimsoll_read_models", Question::Checkpoints),
             ("plimsoll_finance", Question::Partitions),
         ];
-        let contents = CONTENTS.into_iter().filter(|_| is_primary);
-        let questions = std::iter::once(("postgres", Question::Activity)).chain(contents);
+        let replicas = replicas.iter().map(|replica| replica.name.clone()).collect();
+        Self { replicas, ..Self::new(endpoint, &CONTENTS) }
+    }
+
+    /// Answers for itself alone.
+    pub(super) fn replica(endpoint: &PostgresEndpoint) -> Self {
+        Self::new(endpoint, &[])
+    }
+
+    fn new(endpoint: &PostgresEndpoint, contents: &[(&str, Question)]) -> Self {
+        let activity = ("postgres", Question::Activity);
+        let questions = std::iter::once(activity).chain(contents.iter().copied());
         let part = |(database, question)| {
             let options = PgConnectOptions::new_without_pgpass()
                 .socket(&endpoint.socket_dir)
@@ -72,7 +87,18 @@ impl PostgresServer {
                 .options([("statement_timeout", PART_MAX.as_millis().to_string())]);
             Part { options, question, connection: None }
         };
-        Self { name: endpoint.name.clone(), parts: questions.map(part).collect() }
+        let parts = questions.map(part).collect();
+        Self { name: endpoint.name.clone(), replicas: Vec::new(), parts }
+    }
+
+    /// The first replica whose place the reading does not tell.
+    fn astray(&self, reading: &Reading) -> Option<Failure> {
+        let told = |replica: &str| {
+            let key = SeriesKey::new(LAG_BYTES, [("replica", replica)]);
+            reading.values.iter().any(|(found, _)| *found == key)
+        };
+        let astray = self.replicas.iter().find(|replica| !told(replica))?;
+        Some(Failure::Failed(format!("{astray} does not follow: its lag is not known")))
     }
 }
 
@@ -96,6 +122,9 @@ impl Source for PostgresServer {
                     reading.failure.get_or_insert(failure);
                 }
             }
+        }
+        if reading.failure.is_none() {
+            reading.failure = self.astray(&reading);
         }
         reading
     }
@@ -199,21 +228,26 @@ async fn server_totals(server: &str, connection: &mut PgConnection) -> sqlx::Res
 }
 
 /// How far each replica is behind; empty on a server that feeds none.
+///
+/// `replay_lag` is what a replica's own replies told, and it stays as it was when they end. So silence counts as lag:
+/// each replica of the stack replies every second, more than two are silence. A replica that has everything is 0 s behind.
 async fn replication(connection: &mut PgConnection) -> sqlx::Result<Values> {
-    // With nothing to replay Postgres has no time to tell: a replica that has everything is 0 s behind.
     let rows: Vec<(String, Option<f64>, Option<f64>)> = sqlx::query_as(
-        "SELECT application_name, lag.bytes,
-                coalesce(extract(epoch FROM replay_lag)::float8, CASE WHEN lag.bytes = 0 THEN 0 END)
+        "SELECT application_name, lag.bytes, coalesce(
+                  greatest(extract(epoch FROM replay_lag)::float8,
+                           CASE WHEN lag.bytes > 0 AND lag.silence > 2 THEN lag.silence END),
+                  CASE WHEN lag.bytes = 0 THEN 0 END)
          FROM pg_stat_replication,
-              LATERAL (SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::float8 AS bytes) AS lag
-         WHERE NOT pg_is_in_recovery() AND state = 'streaming'",
+              LATERAL (SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::float8 AS bytes,
+                              extract(epoch FROM clock_timestamp() - reply_time)::float8 AS silence) AS lag
+         WHERE NOT pg_is_in_recovery() AND state <> 'backup'",
     )
     .fetch_all(connection)
     .await?;
     let values = rows.iter().flat_map(|(replica, bytes, seconds)| {
         let key = |name| SeriesKey::new(name, [("replica", replica.as_str())]);
-        let bytes = bytes.map(|bytes| (key("pg_replication_lag_bytes"), bytes));
-        let seconds = seconds.map(|seconds| (key("pg_replication_lag_seconds"), seconds));
+        let bytes = bytes.map(|bytes| (key(LAG_BYTES), bytes));
+        let seconds = seconds.map(|seconds| (key(LAG_SECONDS), seconds));
         bytes.into_iter().chain(seconds)
     });
     Ok(values.collect())
