@@ -168,6 +168,9 @@ pub(super) const LAWS: &[Law] = &[
 /// Connects and brings the events and the replayed accounts.
 pub(super) async fn prepare(primary: &PostgresEndpoint) -> Result<PgConnection, AuditError> {
     let mut store = connect(primary, EVENT_STORE).await?;
+    // Both as of one moment: an event between them would be in one alone.
+    let snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    execute(&mut store, "open a snapshot of the store", snapshot).await?;
     let mut connection = connect(primary, FINANCE).await?;
     execute(&mut connection, "bring the events", SENT_TABLE).await?;
     bring("bring the events", EVENTS, &mut store, "pg_temp.sent", &mut connection).await?;

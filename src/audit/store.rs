@@ -15,12 +15,14 @@ const STORED: &str = "
         SELECT command_id, org_id, count(*) AS times FROM events GROUP BY command_id, org_id;
     ANALYZE pg_temp.stored";
 
+/// The law that proves durability, given that anything was acknowledged.
+pub(super) const NOTHING_LOST: &str = "acknowledged commands are in the store exactly once";
 /// The one law that takes a whole ledger.
 pub(super) const NOTHING_UNSENT: &str = "the store knows no command that the client did not send";
 
 pub(super) const LAWS: &[Law] = &[
     Law {
-        check: "acknowledged commands are in the store exactly once",
+        check: NOTHING_LOST,
         counted: "SELECT count(*) FROM pg_temp.ledger WHERE outcome = 1",
         holds: None,
         broken: "
