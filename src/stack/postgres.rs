@@ -208,6 +208,30 @@ impl Server {
         Ok(rows.into_iter().map(setting).collect())
     }
 
+    /// Settings that are other for a role or in a database: `SHOW` in a session of ours does not tell them. As they were
+    /// written; those of the primary are the replicas' too.
+    pub(super) async fn overrides(&self) -> Result<Vec<PostgresSetting>, StackError> {
+        let rows = self.ask("read the settings of roles and databases", |mut connection| async move {
+            sqlx::query_as(
+                "SELECT concat_ws(', ', 'role ' || rolname, 'database ' || datname),
+                        split_part(entry, '=', 1), substr(entry, strpos(entry, '=') + 1)
+                 FROM pg_db_role_setting CROSS JOIN unnest(setconfig) AS entry
+                 LEFT JOIN pg_roles r ON r.oid = setrole LEFT JOIN pg_database d ON d.oid = setdatabase
+                 WHERE split_part(entry, '=', 1) = ANY ($1::text[]) ORDER BY 1, 2",
+            )
+            .bind(REPORTED.map(str::to_owned).to_vec())
+            .fetch_all(&mut connection)
+            .await
+        });
+        let rows: Vec<(String, String, String)> = rows.await?;
+        let server = |whose: String| match whose.as_str() {
+            "" => format!("{}, all roles", self.name()),
+            whose => format!("{}, {whose}", self.name()),
+        };
+        let setting = |(whose, name, value)| PostgresSetting { server: server(whose), name, value };
+        Ok(rows.into_iter().map(setting).collect())
+    }
+
     async fn accepts_connections(&self) -> Result<(), StackError> {
         let up = wait_for(self.limits.server_start, TRY_INTERVAL, || async {
             Ok(match self.try_connect().await {
