@@ -316,9 +316,12 @@ struct Hung(Vec<Pid>);
 
 impl Hung {
     fn server(data: &str) -> Self {
-        let file = std::fs::read_to_string(Path::new(data).join("postmaster.pid")).unwrap();
-        let postmaster: i32 = file.lines().next().unwrap().parse().unwrap();
-        let children = procfs::process::all_processes().unwrap().filter_map(|process| {
+        let file = std::fs::read_to_string(Path::new(data).join("postmaster.pid"))
+            .expect("a running server has a pid file");
+        let postmaster = file.lines().next().and_then(|line| line.parse::<i32>().ok());
+        let postmaster = postmaster.expect("its first line is the pid");
+        let all = procfs::process::all_processes().expect("there is a /proc");
+        let children = all.filter_map(|process| {
             let stat = process.ok()?.stat().ok()?;
             (stat.ppid == postmaster).then_some(stat.pid)
         });

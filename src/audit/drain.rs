@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep};
 
 use super::error::AuditError;
 use super::law::Finding;
-use super::server::{EVENT_STORE, FINANCE, READ_MODELS, connect};
+use super::server::connect;
+use crate::postgres::database::{EVENT_STORE, FINANCE, READ_MODELS};
 use crate::scenario::PostgresEndpoint;
 
 /// Projections and the databases that hold their checkpoints.

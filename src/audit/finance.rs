@@ -4,8 +4,9 @@ use sqlx::postgres::PgConnection;
 
 use super::error::AuditError;
 use super::law::Law;
-use super::server::{EVENT_STORE, FINANCE, bring, connect, execute};
+use super::server::{bring, connect, execute};
 use super::store::{EVENTS, REPLAYED, REPLAYED_TABLE};
+use crate::postgres::database::{EVENT_STORE, FINANCE};
 use crate::scenario::PostgresEndpoint;
 
 const SENT_TABLE: &str = "

@@ -5,8 +5,9 @@ use sqlx::postgres::PgConnection;
 use super::error::AuditError;
 use super::law::Law;
 use super::ledger;
-use super::server::{EVENT_STORE, connect, execute};
+use super::server::{connect, execute};
 use crate::archive::LedgerEntry;
+use crate::postgres::database::EVENT_STORE;
 use crate::scenario::PostgresEndpoint;
 
 /// Once for all laws: how often each command is in the store.

@@ -14,6 +14,8 @@ use super::outage::Failure;
 use super::source::{Reading, Source};
 use super::statement::StatementKind;
 use crate::archive::SeriesKey;
+use crate::postgres::connect_options;
+use crate::postgres::database::{EVENT_STORE, FINANCE, READ_MODELS};
 use crate::scenario::PostgresEndpoint;
 
 /// Longest time for one database's part of a reading: less than a whole reading may take, so that a slow part does not
@@ -60,10 +62,10 @@ impl PostgresServer {
     /// Answers for the contents of the databases, and for those that should follow it.
     pub(super) fn primary(endpoint: &PostgresEndpoint, replicas: &[PostgresEndpoint]) -> Self {
         const CONTENTS: [(&str, Question); 4] = [
-            ("plimsoll_event_store", Question::Events),
-            ("plimsoll_finance", Question::Checkpoints),
-            ("plimsoll_read_models", Question::Checkpoints),
-            ("plimsoll_finance", Question::Partitions),
+            (EVENT_STORE, Question::Events),
+            (FINANCE, Question::Checkpoints),
+            (READ_MODELS, Question::Checkpoints),
+            (FINANCE, Question::Partitions),
         ];
         let replicas = replicas.iter().map(|replica| replica.name.clone()).collect();
         Self { replicas, ..Self::new(endpoint, &CONTENTS) }
@@ -78,12 +80,8 @@ impl PostgresServer {
         let activity = ("postgres", Question::Activity);
         let questions = std::iter::once(activity).chain(contents.iter().copied());
         let part = |(database, question)| {
-            let options = PgConnectOptions::new_without_pgpass()
-                .socket(&endpoint.socket_dir)
-                .port(endpoint.port)
-                .username(&endpoint.monitor_role)
+            let options = connect_options(endpoint, &endpoint.monitor_role, "observe")
                 .database(database)
-                .application_name("plimsoll observe")
                 .options([("statement_timeout", PART_MAX.as_millis().to_string())]);
             Part { options, question, connection: None }
         };

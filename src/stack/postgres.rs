@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sqlx::ConnectOptions;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::PgConnection;
 
 use super::account::Account;
 use super::binaries::PostgresBinaries;
@@ -18,6 +18,7 @@ use super::settings::{HOST_BASED_AUTHENTICATION, REPORTED, Role, Sizing, configu
 use super::spec::Limits;
 use super::wait::{Seen, TimedOut, wait_for};
 use crate::archive::PostgresSetting;
+use crate::postgres::connect_options;
 use crate::scenario::{PostgresEndpoint, ProcessGroup};
 
 /// Superuser of the cluster.
@@ -251,12 +252,8 @@ impl Server {
     }
 
     async fn try_connect(&self) -> sqlx::Result<PgConnection> {
-        PgConnectOptions::new_without_pgpass()
-            .socket(&self.endpoint.socket_dir)
-            .port(self.endpoint.port)
-            .username(&self.endpoint.superuser)
+        connect_options(&self.endpoint, &self.endpoint.superuser, "stack")
             .database("postgres")
-            .application_name("plimsoll stack")
             .connect()
             .await
     }
