@@ -124,9 +124,10 @@ impl Stack<Ready> {
         &self.state.backend.version
     }
 
-    /// What every server says of its own settings now.
+    /// What every server says of its own settings now, and what the primary keeps for single roles and databases.
     pub async fn settings(&self) -> Result<Vec<PostgresSetting>, StackError> {
         let mut settings = self.state.primary.settings().await?;
+        settings.extend(self.state.primary.overrides().await?);
         for replica in &self.state.replicas {
             settings.extend(replica.settings().await?);
         }
