@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::model::{HttpTarget, Scenario, SignalSource, Signals, Target};
-use super::parse::{ORGANISATIONS_MAX, check_whole_seconds};
+use super::parse::{ORGANISATIONS_MAX, SEED_MAX, check_whole_seconds};
 use super::problem::{Place, Problem, Problems};
 use super::target::{URL_EXPECTED, is_base_url, trim_url};
 use crate::units::Micros;
@@ -43,6 +43,9 @@ impl Scenario {
             self.load.measure = duration;
         }
         if let Some(seed) = overrides.seed {
+            if seed > SEED_MAX {
+                refuse("--seed", seed.to_string(), format!("at most {SEED_MAX}"));
+            }
             self.seed = seed;
         }
         if let Some(url) = &overrides.target_url {
@@ -154,12 +157,13 @@ mod tests {
         let overrides = Overrides {
             organisations: NonZeroU64::new(u64::MAX),
             duration: Some(Micros::new(1_500_000)),
-            seed: None,
+            seed: Some(u64::MAX),
             target_url: Some("localhost:8080".to_owned()),
         };
         insta::assert_snapshot!(smoke().with(&overrides).unwrap_err(), @r#"
         --organisations 18446744073709551615: expected at most 1000000000
         --duration 1.5s: expected whole seconds, 1 to 24h, like "60s"
+        --seed 18446744073709551615: expected at most 9223372036854775807
         --target localhost:8080: expected an http or https address, like "http://127.0.0.1:8080"
         "#);
     }
