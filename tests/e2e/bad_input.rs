@@ -1,6 +1,7 @@
 //! What bad input gets: exit code 2, one message that helps, nothing started.
 
 use std::fs;
+use std::process::Command;
 
 use crate::support::{Place, TINY, texts};
 
@@ -79,6 +80,17 @@ fn a_place_that_cannot_be_written_is_noticed_before_anything_starts() {
     assert_eq!(code, Some(2), "stderr:\n{stderr}");
     assert_says(&stderr, &["/file", "--out"]);
     place.assert_nothing_left();
+}
+
+#[test]
+fn a_reader_that_has_gone_away_changes_no_exit_code() {
+    let place = Place::new();
+    let closed = || std::io::pipe().unwrap().1;
+    let code =
+        |command: &mut Command| command.stdout(closed()).stderr(closed()).status().unwrap().code();
+    assert_eq!(code(place.plimsoll().arg("--help")), Some(0));
+    assert_eq!(code(place.run(TINY).arg("--dry-run")), Some(0));
+    assert_eq!(code(&mut place.run("name = 7")), Some(2));
 }
 
 #[test]
