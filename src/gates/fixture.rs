@@ -60,6 +60,7 @@ fn load() -> LoadRecord {
         acknowledged: WRITES,
         in_flight_max: 9,
         lag: times((0..rate).map(|i| 10 + i)),
+        own_lag: times((0..rate).map(|i| 10 + i)),
     };
     let mut seconds = vec![of_a_second; WINDOW.end()];
     // 300/s × 6 ms: two requests in flight at any time.

@@ -423,7 +423,10 @@ mod tests {
             operation.seconds.iter_mut().for_each(|second| second.response = times([]));
         }
         record.load.operations[0].seconds[9].response = times(vec![us; count]);
-        record.load.seconds.iter_mut().for_each(|second| second.lag = times([]));
+        for second in &mut record.load.seconds {
+            second.lag = times([]);
+            second.own_lag = times([]);
+        }
         record
     }
 
@@ -546,6 +549,7 @@ mod tests {
     fn a_fault_of_the_measurement_takes_the_half_that_it_can_have_made() {
         let mut late = healthy();
         late.load.seconds[9].lag = times(vec![900_000; 300]);
+        late.load.seconds[9].own_lag = times(vec![900_000; 300]);
         let mut dropping = healthy();
         dropping.load.operations[0].seconds[9].dropped = 1;
         dropping.load.operations[0].seconds[9].ok -= 1;
@@ -564,6 +568,31 @@ mod tests {
             assert_eq!(gate(&record, "p95 < 500ms").verdict, pass);
             assert_eq!(gate(&record, "p95 < 5ms").verdict, fail);
         }
+    }
+
+    /// A server that answers so slowly that every user waits for it: arrivals are sent late, and some not at all.
+    fn overloaded() -> Record {
+        let mut record = healthy();
+        for second in &mut record.load.seconds[4..] {
+            second.in_flight_max = 1000;
+            second.lag = times(vec![2_000_000; 300]);
+        }
+        for operation in &mut record.load.operations {
+            for second in &mut operation.seconds[4..] {
+                second.response = times(vec![3_000_000; second.sent as usize]);
+                second.service = times(vec![1_000_000; second.sent as usize]);
+            }
+        }
+        record
+    }
+
+    #[test]
+    fn a_system_that_is_too_slow_fails() {
+        let judgement = judge(&overloaded(), &scenario(&["p95 < 500ms"]));
+        let state = |name: &str| judgement.validity.iter().find(|c| c.check == name).unwrap().state;
+        assert_eq!(state("send lag"), CheckState::Green);
+        assert_eq!(state("cap on requests in flight"), CheckState::Amber);
+        assert_eq!(judgement.verdict, Verdict::Fail, "{}", judgement.headline);
     }
 
     #[test]

@@ -176,14 +176,28 @@ mod tests {
 
     #[test]
     fn a_late_generator_is_seen_against_the_tightest_latency() {
-        let late = |r: &mut Record| r.load.seconds[9].lag = times(vec![30_000; 300]);
-        assert_eq!(planted("send lag", late), WORSE);
+        let late = |r: &mut Record, us: u64| {
+            r.load.seconds[9].lag = times(vec![us; 300]);
+            r.load.seconds[9].own_lag = times(vec![us; 300]);
+        };
+        assert_eq!(planted("send lag", |r| late(r, 30_000)), WORSE);
         let mut record = healthy();
-        record.load.seconds[9].lag = times(vec![20_000; 300]);
+        late(&mut record, 20_000);
         assert_eq!(of("send lag", &record, &scenario(&GATES)), GREEN, "5 % of 500 ms");
         assert_eq!(of("send lag", &record, &scenario(&["p99 < 50ms", "p95 < 500ms"])), WORSE);
         assert_eq!(of("send lag", &record, &scenario(&["error_rate < 1%"])), GREEN);
         assert_eq!(planted("send lag", |r| r.load.seconds.clear()), GREY);
+    }
+
+    #[test]
+    fn waiting_for_a_slow_server_is_not_the_generators_lag() {
+        let wait = |r: &mut Record| r.load.seconds[9].lag = times(vec![3_000_000; 300]);
+        assert_eq!(planted("send lag", wait), GREEN);
+        let older = |r: &mut Record| {
+            wait(r);
+            r.load.seconds.iter_mut().for_each(|second| second.own_lag = times([]));
+        };
+        assert_eq!(planted("send lag", older), WORSE, "an archive that cannot tell them apart");
     }
 
     #[test]
