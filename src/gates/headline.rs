@@ -1,7 +1,7 @@
 //! The verdict in one sentence, naming what failed or what makes it inconclusive.
 
 use super::show::show;
-use super::verdict::{Bias, CheckState, GateOutcome, ValidityCheck, Verdict};
+use super::verdict::{Bias, CheckState, GateOutcome, Undermines, ValidityCheck, Verdict};
 use crate::archive::{AuditState, Record};
 
 /// One sentence that a reader who stops here can act on.
@@ -50,7 +50,9 @@ fn inconclusive(gates: &[GateOutcome], validity: &[ValidityCheck]) -> String {
     let Some(first) = open.next() else { return "Inconclusive.".to_owned() };
     let rest = and_more(open.count(), "cannot be told");
     let neither_stands = |check: &&ValidityCheck| {
-        check.state == CheckState::Red && check.bias == Some(Bias::Unknown)
+        check.state == CheckState::Red
+            && check.bias == Some(Bias::Unknown)
+            && check.undermines == Undermines::All
     };
     if let Some(check) = validity.iter().find(neither_stands) {
         return format!("Inconclusive: {}: {}.", check.check, check.detail);

@@ -20,8 +20,12 @@ pub fn judge(record: &Record, scenario: &Scenario) -> Judgement {
     let book = SignalBook::of(&scenario.target);
     let validity = validity(record, scenario);
     let mut gates = Evidence::new(record, &book).outcomes(scenario);
+    let own = own_signals(&scenario.target);
     for gate in &mut gates {
-        let_stand(gate, &validity);
+        // One that is not a rule of this release is inconclusive already.
+        if let Ok(rule) = Rule::parse(&gate.gate, &own) {
+            let_stand(gate, &rule.figure, &validity);
+        }
     }
     let verdict = verdict(record, &gates);
     Judgement {
@@ -314,7 +318,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::archive::{LoadRecord, Timeline, WorkerEnd};
+    use crate::archive::{Incident, LoadRecord, Timeline, WorkerEnd};
     use crate::gates::fixture::{healthy, scenario, series, speed_up, times};
     use crate::gates::{Bias, CheckState, Comparison};
 
@@ -596,6 +600,20 @@ mod tests {
     }
 
     #[test]
+    fn figures_of_the_client_stand_when_the_server_could_not_be_read() {
+        let mut record = overloaded();
+        for series in
+            record.timeline.series.iter_mut().filter(|s| s.key.name.starts_with("backend"))
+        {
+            series.values[6..22].fill(None);
+        }
+        let judgement = judge(&record, &scenario(&["p95 < 500ms", "cache_hit_ratio > 95%"]));
+        let verdicts: Vec<Verdict> = judgement.gates.iter().map(|gate| gate.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Fail, Verdict::Inconclusive]);
+        assert_eq!(judgement.verdict, Verdict::Fail);
+    }
+
+    #[test]
     fn headlines_name_what_decides() {
         let headline = |record: &Record, gates: &[&str]| judge(record, &scenario(gates)).headline;
         let record = healthy();
@@ -607,7 +625,30 @@ mod tests {
         insta::assert_snapshot!(headline(&blind, &["cache_hit_ratio > 85%"]), @"Inconclusive: cache_hit_ratio > 85%: cache_hit_ratio could not be computed: no data.");
         let mut lost = healthy();
         lost.load.worker = WorkerEnd::Lost { detail: "killed".to_owned() };
+        let mut unproven = healthy();
+        speed_up(&mut unproven, "pg_events_total", &[], -50.0);
+        assert!(
+            headline(&unproven, &["happiness > 3", "event_rate >= 100/s"]).contains("happiness"),
+            "the events are not why the first gate cannot be told"
+        );
         insta::assert_snapshot!(headline(&lost, &["p95 < 5ms"]), @"Inconclusive: worker finished: the worker was lost: killed.");
+    }
+
+    #[test]
+    fn a_dead_replica_leaves_neither_verdict() {
+        let mut record = healthy();
+        record.incidents.push(Incident {
+            second: Some(9),
+            what: "replica-1".to_owned(),
+            detail: "killed by signal 9".to_owned(),
+        });
+        for text in ["p95 < 500ms", "p95 < 5ms", "replication_lag_ms_max < 1s"] {
+            assert_eq!(gate(&record, text).verdict, Verdict::Inconclusive, "{text}");
+        }
+        record.incidents[0].what = "observer".to_owned();
+        assert_eq!(gate(&record, "p95 < 500ms").verdict, Verdict::Pass);
+        assert_eq!(gate(&record, "p95 < 5ms").verdict, Verdict::Fail);
+        assert_eq!(gate(&record, "replica_share > 40%").verdict, Verdict::Inconclusive);
     }
 
     #[test]
