@@ -12,8 +12,11 @@ use super::show::show;
 use super::signals::{Reading, SignalBook};
 use super::validity::validity;
 use super::verdict::{GateOutcome, Judgement, Unit, Verdict};
-use crate::archive::{AuditState, Record};
+use crate::archive::{AuditCheck, AuditState, Record};
 use crate::scenario::{Scenario, Target};
+
+/// The audit's check that an empty ledger leaves open.
+const DURABILITY: &str = "acknowledged commands are in the store exactly once";
 
 /// Judges a record by its scenario.
 pub fn judge(record: &Record, scenario: &Scenario) -> Judgement {
@@ -27,10 +30,11 @@ pub fn judge(record: &Record, scenario: &Scenario) -> Judgement {
             let_stand(gate, &rule.figure, &validity);
         }
     }
-    let verdict = verdict(record, &gates);
+    let unaudited = unaudited(record, scenario);
+    let verdict = verdict(record, &gates, unaudited);
     Judgement {
         verdict,
-        headline: headline(verdict, record, &gates, &validity),
+        headline: headline(verdict, record, &gates, &validity, unaudited),
         gates,
         validity,
         signals: book.figures(&record.timeline, record.window),
@@ -46,17 +50,29 @@ pub fn own_signals(target: &Target) -> BTreeSet<String> {
 }
 
 /// A red audit fails whatever the load looked like: what was acknowledged is lost. Then any failure that stands;
-/// then anything that cannot be told, and a run without gates tells nothing.
-fn verdict(record: &Record, gates: &[GateOutcome]) -> Verdict {
+/// then anything that cannot be told, part of an audit that was asked for included, and a run without gates tells nothing.
+fn verdict(record: &Record, gates: &[GateOutcome], unaudited: Option<&AuditCheck>) -> Verdict {
     let any = |verdict: Verdict| gates.iter().any(|gate| gate.verdict == verdict);
     let audit_red = record.audit.iter().any(|check| check.state == AuditState::Red);
     if audit_red || any(Verdict::Fail) {
         Verdict::Fail
-    } else if gates.is_empty() || any(Verdict::Inconclusive) {
+    } else if gates.is_empty() || any(Verdict::Inconclusive) || unaudited.is_some() {
         Verdict::Inconclusive
     } else {
         Verdict::Pass
     }
+}
+
+/// The first check of an audit that was made which could not be: durability was to be proven, and is not. An audit that
+/// nobody asked for has no checks, and a foreign target has no databases that could be read.
+fn unaudited<'a>(record: &'a Record, scenario: &Scenario) -> Option<&'a AuditCheck> {
+    if !matches!(scenario.target, Target::Reference(_)) {
+        return None;
+    }
+    let has_events = scenario.operations.iter().any(|operation| operation.event);
+    // Where nothing is ever acknowledged, nothing can be lost.
+    let is_owed = |check: &&AuditCheck| has_events || check.check != DURABILITY;
+    record.audit.iter().filter(is_owed).find(|check| check.state == AuditState::Grey)
 }
 
 /// What gates are judged on.
@@ -321,6 +337,7 @@ mod tests {
     use crate::archive::{Incident, LoadRecord, Timeline, WorkerEnd};
     use crate::gates::fixture::{healthy, scenario, series, speed_up, times};
     use crate::gates::{Bias, CheckState, Comparison};
+    use crate::scenario::{HttpTarget, Signals};
 
     /// Every figure, with a limit that the healthy run meets and one that it does not.
     const FIGURES: [(&str, &str, &str); 22] = [
@@ -632,6 +649,34 @@ mod tests {
             "the events are not why the first gate cannot be told"
         );
         insta::assert_snapshot!(headline(&lost, &["p95 < 5ms"]), @"Inconclusive: worker finished: the worker was lost: killed.");
+    }
+
+    #[test]
+    fn an_audit_that_was_asked_for_and_not_made_is_no_pass() {
+        let (good, bad) = ("p95 < 500ms", "p95 < 5ms");
+        let mut record = healthy();
+        record.audit[0].state = AuditState::Grey;
+        record.audit[0].detail = "connection refused".to_owned();
+        let judgement = judge(&record, &scenario(&[good]));
+        assert_eq!(judgement.verdict, Verdict::Inconclusive);
+        assert_eq!(judgement.gates[0].verdict, Verdict::Pass, "the gate itself holds");
+        insta::assert_snapshot!(judgement.headline, @"Inconclusive: the gates hold, but the audit could not check: acknowledged commands are in the store exactly once: connection refused.");
+        assert_eq!(judge(&record, &scenario(&[bad])).verdict, Verdict::Fail);
+        let mut read_only = scenario(&[good]);
+        read_only.operations[0].event = false;
+        assert_eq!(judge(&record, &read_only).verdict, Verdict::Pass, "nothing to lose");
+        record.audit[0].check = "replica-1 holds what the primary holds".to_owned();
+        assert_eq!(judge(&record, &read_only).verdict, Verdict::Inconclusive);
+        let mut foreign = scenario(&[good]);
+        foreign.target = Target::Http(HttpTarget {
+            url: "http://localhost".to_owned(),
+            metrics: None,
+            bearer_token_env: None,
+            signals: Signals::default(),
+        });
+        assert_eq!(judge(&record, &foreign).verdict, Verdict::Pass, "nothing of its to audit");
+        record.audit.clear();
+        assert_eq!(judge(&record, &scenario(&[good])).verdict, Verdict::Pass, "not asked for");
     }
 
     #[test]

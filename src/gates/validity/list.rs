@@ -21,6 +21,7 @@ pub(in crate::gates) fn validity(record: &Record, scenario: &Scenario) -> Vec<Va
         generator::cpu(record),
         generator::optimised_build(record),
         machine::steal(record),
+        machine::busy(record),
         machine::apart_from_the_target(scenario),
         observation::complete(record, scenario),
         reads::replica_share_proven(record, scenario),
@@ -235,6 +236,23 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_without_a_free_processor_is_amber() {
+        let check = "machine's processor time";
+        let (name, idle, user) = ("host_cpu_seconds_total", [("mode", "idle")], [("mode", "user")]);
+        let full = |r: &mut Record| {
+            speed_up(r, name, &idle, -2.9);
+            speed_up(r, name, &user, 2.9);
+        };
+        assert_eq!(planted(check, full), AMBER);
+        let waiting_for_disks = |r: &mut Record| {
+            full(r);
+            speed_up(r, name, &[("mode", "iowait")], 1.0);
+        };
+        assert_eq!(planted(check, waiting_for_disks), GREEN, "a processor that waits is free");
+        assert_eq!(planted(check, |r| r.timeline.series.retain(|s| s.key.name != name)), GREY);
+    }
+
+    #[test]
     fn gaps_in_the_observation_are_seen() {
         let check = "observation without gaps";
         let blind = |r: &mut Record, source: &str, seconds: std::ops::Range<usize>| {
@@ -428,6 +446,10 @@ mod tests {
         ] {
             assert_eq!(of(check, &healthy(), &scenario), GREY, "{check}");
         }
-        assert_eq!(of("generator apart from the target", &healthy(), &scenario), GREEN);
+        let check = "generator apart from the target";
+        assert_eq!(of(check, &healthy(), &scenario), GREY, "no address proves it");
+        let Target::Http(http) = &mut scenario.target else { panic!() };
+        http.url = "http://127.0.0.1:8080".to_owned();
+        assert_eq!(of(check, &healthy(), &scenario), AMBER);
     }
 }
