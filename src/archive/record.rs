@@ -165,6 +165,10 @@ pub struct LoadSecond {
     pub in_flight_max: u64,
     /// Send lag = sent − intended, in µs, of the requests sent within this second.
     pub lag: Distribution,
+    /// The generator's own part of it, in µs: sent − the later of intended and the moment since which the user that sent it
+    /// was free. Waiting for a free user is the system's doing. Empty in an archive that does not have it.
+    #[serde(default)]
+    pub own_lag: Distribution,
 }
 
 /// A check of the audit.
