@@ -238,7 +238,7 @@ pub struct Environment {
 /// A setting as a running server reported it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PostgresSetting {
-    /// `primary`, `replica-1` …
+    /// `primary`, `replica-1` …; `primary, role app_rw` for a value that holds for that role alone.
     pub server: String,
     /// `fsync`, `synchronous_commit` …
     pub name: String,

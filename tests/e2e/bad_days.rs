@@ -34,7 +34,7 @@ fn a_taken_port_is_named() {
     let (code, _, stderr) = texts(&place.run(&scenario).output().unwrap());
     assert_eq!(code, Some(20), "stderr:\n{stderr}");
     assert!(stderr.contains(&port.to_string()), "stderr:\n{stderr}");
-    place.assert_nothing_left();
+    place.assert_clean();
 }
 
 #[test]
