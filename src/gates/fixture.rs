@@ -96,6 +96,7 @@ fn timeline() -> Timeline {
         line("pg_events_total", &[], 5.0, writes),
         line("pg_projected_total", &[("projection", "finance")], 0.0, writes),
         line("pg_replication_lag_seconds", &[("replica", "replica-1")], 0.01, 0.0),
+        line("pg_replication_lag_seconds", &[("replica", "replica-2")], 0.01, 0.0),
         line("process_cpu_seconds_total", &[("group", "generator")], 0.0, 0.5),
     ];
     for (server, source, rate) in [

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use super::bias::let_stand;
-use super::figure::{FigureName, Statistic};
+use super::figure::{FigureName, SignalName, Statistic};
 use super::figures::{Part, RequestFigures, services};
 use super::headline::headline;
 use super::interval::share_bounds;
 use super::rule::{Rule, Scope};
 use super::show::show;
-use super::signals::{Reading, SignalBook};
+use super::signals::{Reading, SignalBook, too_many_missing};
 use super::validity::validity;
 use super::verdict::{GateOutcome, Judgement, Unit, Verdict};
-use crate::archive::{AuditCheck, AuditState, Record};
+use crate::archive::{AuditCheck, AuditState, Record, Window};
 use crate::scenario::{Scenario, Target};
 
 /// The audit's check that an empty ledger leaves open.
@@ -164,8 +164,11 @@ impl<'a> Evidence<'a> {
         if let FigureName::Signal(signal) = &rule.figure {
             let reading = self.book.read(signal, &self.record.timeline, self.record.window);
             return match reading {
-                Some(reading) => Ruling::on_signal(rule, reading),
-                None => Ruling::unknown(format!("{signal} could not be computed: no data")),
+                Some(reading) => Ruling::on_signal(rule, reading, self.record.window),
+                None => {
+                    let why = self.book.why_absent(signal, &self.record.timeline);
+                    Ruling::unknown(format!("{signal} could not be computed: {why}"))
+                }
             };
         }
         let figures = match part {
@@ -231,8 +234,12 @@ impl Ruling {
         self
     }
 
-    fn on_signal(rule: &Rule, reading: Reading) -> Self {
-        let ruling = Self::observed(rule, reading.figure.value, reading.figure.samples);
+    fn on_signal(rule: &Rule, reading: Reading, window: Window) -> Self {
+        let ruling = Self::observed(rule, reading.figure.value, reading.figure.samples).with_gaps(
+            rule,
+            reading.unread,
+            window.measure_s + 1,
+        );
         if !reading.at_least {
             return ruling;
         }
@@ -279,13 +286,29 @@ impl Ruling {
                     FigureName::Availability => 1.0 - rule.limit,
                     _ => rule.limit,
                 };
-                ruling.with_doubt(&Share { count, of: figure.samples, allowed })
+                let share = Share { count, of: figure.samples, allowed };
+                ruling.with_few_samples(&share, share.samples_min()).with_doubt(&share)
             }
             _ => ruling,
         }
     }
 
-    /// Too few samples to see the percentile at all: only a failure that they prove is a verdict.
+    /// A gauge that was not read for a good part of the window may have been anything then: only a maximum that is too
+    /// large already is a verdict.
+    fn with_gaps(self, rule: &Rule, unread: usize, readings: usize) -> Self {
+        if !too_many_missing(unread, readings) {
+            return self;
+        }
+        let is_max = matches!(
+            &rule.figure,
+            FigureName::Signal(SignalName { statistic: Some(Statistic::Max), .. })
+        );
+        let proven = is_max && rule.comparison.is_upper_bound() == (self.verdict == Verdict::Fail);
+        let ruling = self.note(format!("not read in full at {unread} of {readings} seconds"));
+        if proven { ruling } else { Self { verdict: Verdict::Inconclusive, ..ruling } }
+    }
+
+    /// Too few samples to see the share beyond the limit at all: only a failure that they prove is a verdict.
     fn with_few_samples(self, share: &Share, samples_min: u64) -> Self {
         let proven = self.verdict == Verdict::Fail && share.bounds().0 > share.allowed;
         if self.samples >= samples_min || proven {
@@ -324,6 +347,15 @@ struct Share {
 }
 
 impl Share {
+    /// The smallest n with (1 − allowed)ⁿ ≤ 0.05: with fewer, and none beyond the limit, a true share at the limit could not
+    /// be ruled out. A limit of nothing at all is on the requests of this run, however many they are.
+    fn samples_min(&self) -> u64 {
+        if self.allowed <= 0.0 {
+            return 1;
+        }
+        (0.05_f64.ln() / (1.0 - self.allowed).ln()).ceil() as u64
+    }
+
     fn bounds(&self) -> (f64, f64) {
         share_bounds(self.count.min(self.of), self.of)
     }
@@ -468,6 +500,50 @@ mod tests {
         }
         assert_eq!(ruling(&with_samples(20_000, 5), "p95 < 10ms").verdict, Verdict::Fail);
         assert_eq!(ruling(&with_samples(20_000, 1), "p50 < 10ms").verdict, Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn a_share_takes_enough_requests_to_be_seen() {
+        let record = |ok: u64, errors: u64| {
+            let mut record = healthy();
+            for operation in &mut record.load.operations {
+                operation.seconds.iter_mut().for_each(|second| *second = Default::default());
+            }
+            let second = &mut record.load.operations[0].seconds[9];
+            (second.intended, second.sent, second.ok, second.errors) =
+                (ok + errors, ok + errors, ok, errors);
+            record
+        };
+        for (text, enough) in
+            [("error_rate < 0.5%", 598), ("timeout_rate <= 5%", 59), ("availability > 99.9%", 2995)]
+        {
+            let few = ruling(&record(enough - 1, 0), text);
+            assert_eq!(few.verdict, Verdict::Inconclusive, "{text}");
+            assert!(few.reason.unwrap().contains(&format!("at least {enough}")));
+            assert_eq!(ruling(&record(enough, 0), text).verdict, Verdict::Pass, "{text}");
+        }
+        let verdict = |ok, errors, text| ruling(&record(ok, errors), text).verdict;
+        assert_eq!(verdict(0, 1, "error_rate < 0.5%"), Verdict::Fail, "one of one proves it");
+        assert_eq!(verdict(99, 1, "error_rate < 0.5%"), Verdict::Inconclusive, "one of 100 not");
+        assert_eq!(verdict(1, 0, "error_rate <= 0%"), Verdict::Pass, "of this run");
+        assert_eq!(verdict(99, 1, "error_rate <= 0%"), Verdict::Fail);
+    }
+
+    #[test]
+    fn a_gauge_with_gaps_proves_a_maximum_at_most() {
+        let mut record = healthy();
+        let labels = [("replica", "replica-2")];
+        series(&mut record, "pg_replication_lag_seconds", &labels).values[10..13].fill(None);
+        for (text, verdict) in [
+            ("replication_lag_ms_p95 < 1s", Verdict::Inconclusive),
+            ("replication_lag_ms_p95 < 1ms", Verdict::Inconclusive),
+            ("replication_lag_ms_max < 1s", Verdict::Inconclusive),
+            ("replication_lag_ms_max < 1ms", Verdict::Fail),
+            ("projection_lag_ms_p95 < 1s", Verdict::Pass),
+        ] {
+            let outcome = gate(&record, text);
+            assert_eq!(outcome.verdict, verdict, "{outcome:?}");
+        }
     }
 
     #[test]

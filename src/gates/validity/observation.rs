@@ -2,11 +2,9 @@
 
 use super::answer::{amber, green, red_for};
 use crate::archive::{Record, SeriesKey};
+use crate::gates::signals::too_many_missing;
 use crate::gates::verdict::{Undermines, ValidityCheck};
 use crate::scenario::{Scenario, Target};
-
-/// Share of the window's readings that may be missing.
-pub(in crate::gates) const MISSING_MAX: f64 = 0.1;
 
 /// Something that is read once a second.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,7 +42,7 @@ pub(super) fn complete(record: &Record, scenario: &Scenario) -> ValidityCheck {
         true => format!("{} never read", worst.were()),
         false => format!("{} not read at {most} of {total} seconds", worst.were()),
     };
-    if most as f64 > MISSING_MAX * total as f64 {
+    if too_many_missing(most, total) {
         red_for(Undermines::Signals, CHECK, detail)
     } else {
         amber(CHECK, detail)
