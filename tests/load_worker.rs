@@ -51,6 +51,7 @@ fn assert_accounts_for_everything(record: &LoadRecord) {
     assert_eq!(record.seconds.iter().map(|s| s.sent).sum::<u64>(), sent);
     assert_eq!(record.seconds.iter().map(|s| s.done).sum::<u64>(), sent);
     assert_eq!(record.seconds.iter().map(|s| s.lag.count()).sum::<u64>(), sent);
+    assert_eq!(record.seconds.iter().map(|s| s.own_lag.count()).sum::<u64>(), sent);
     let goose = record.goose.expect("goose counted");
     assert_eq!(goose.ok + goose.failed, sent, "goose counts what we count");
 }
@@ -118,6 +119,13 @@ async fn a_stall_is_charged_to_every_arrival_that_it_delayed() {
     assert!(percentile_us(&all.response, 95.0) >= 1_750_000, "180 of 200 delayed: 0.9 × 2 s");
     assert!(percentile_us(&all.response, 75.0) >= 950_000, "100 of 200 delayed: 0.5 × 2 s");
     assert!(percentile_us(&all.service, 100.0) >= 1_990_000, "one request met the stall");
+    let (mut lag, mut own_lag) = (Distribution::default(), Distribution::default());
+    for second in &driven.record.seconds {
+        lag.absorb(&second.lag);
+        own_lag.absorb(&second.own_lag);
+    }
+    assert!(percentile_us(&lag, 75.0) >= 950_000, "they waited for the one user");
+    assert!(percentile_us(&own_lag, 75.0) < 475_000, "and that is not the generator's own lag");
     assert!(percentile_us(&all.service, 99.0) < 1_000_000, "and only one");
     let lag = Distribution::merged(driven.record.seconds.iter().map(|s| &s.lag));
     assert!(lag.max() >= 1_950_000, "the delay of the others is send lag");

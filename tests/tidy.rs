@@ -102,7 +102,7 @@ fn only_in(owners: &[&str], needles: &[&str], why: &str) {
 fn every_heavy_crate_has_one_owner() {
     only_in(&["src/load/engine.rs"], &["goose::"], "goose belongs to load/engine.rs");
     only_in(
-        &["src/population/", "src/stack/", "src/observe/", "src/audit/"],
+        &["src/population/", "src/stack/", "src/observe/", "src/audit/", "src/postgres/connect.rs"],
         &["sqlx::"],
         "sqlx belongs to population, stack, observe and audit",
     );

@@ -199,7 +199,10 @@ fn facts(record: &Record) -> Record {
         second.response = Distribution::default();
         second.service = Distribution::default();
     }
-    facts.load.seconds.iter_mut().for_each(|second| second.lag = Distribution::default());
+    for second in &mut facts.load.seconds {
+        second.lag = Distribution::default();
+        second.own_lag = Distribution::default();
+    }
     facts
 }
 

@@ -10,6 +10,7 @@ use super::fixed::{Fixed, OrgCache, PropertyList};
 use super::live::LiveCache;
 use super::namespace::Namespace;
 use super::recent::RecentEvents;
+use super::warming::Warming;
 use super::{CashBook, FirstPage, Side, Summaries};
 use crate::config;
 use crate::domain::RecordedEvent;
@@ -25,6 +26,7 @@ pub(crate) struct Caches {
     pub(crate) summaries: LiveCache<Summaries>,
     revenues: LiveCache<FirstPage>,
     expenses: LiveCache<FirstPage>,
+    pub(crate) warming: Arc<Warming>,
     /// Batches of the finance projection and of the summaries' projection; they move apart from each other.
     finance: Arc<RecentEvents>,
     summary: Arc<RecentEvents>,
@@ -34,15 +36,18 @@ impl Caches {
     pub(crate) fn new(settings: &config::Cache) -> Self {
         let recent = || Arc::new(RecentEvents::new(settings.recent_events));
         let (finance, summary) = (recent(), recent());
+        let warming = Arc::new(Warming::new(settings));
+        let warm = || Arc::clone(&warming);
         let by_finance = || (Projection::Finance, Arc::clone(&finance));
         let by_summary = (Projection::FinanceSummary, Arc::clone(&summary));
         Self {
-            orgs: OrgCache::new("orgs", &settings.organisations),
-            properties: Namespace::new("properties", &settings.properties),
-            cash: LiveCache::new("cash", &settings.cash, by_finance()),
-            summaries: LiveCache::new("finance-summary", &settings.summaries, by_summary),
-            revenues: LiveCache::new("revenues", &settings.first_pages, by_finance()),
-            expenses: LiveCache::new("expenses", &settings.first_pages, by_finance()),
+            orgs: OrgCache::new("orgs", &settings.organisations, warm()),
+            properties: Namespace::new("properties", &settings.properties, warm()),
+            cash: LiveCache::new("cash", &settings.cash, by_finance(), warm()),
+            summaries: LiveCache::new("finance-summary", &settings.summaries, by_summary, warm()),
+            revenues: LiveCache::new("revenues", &settings.first_pages, by_finance(), warm()),
+            expenses: LiveCache::new("expenses", &settings.first_pages, by_finance(), warm()),
+            warming,
             finance,
             summary,
         }

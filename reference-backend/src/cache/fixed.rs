@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use moka::future::Cache;
 
-use super::namespace::{Cached, Lookup, Namespace};
+use super::namespace::{Asker, Cached, Lookup, Namespace};
+use super::warming::Warming;
 use crate::config::CacheNamespace;
 use crate::db::Freshness;
 use crate::domain::{OrgId, PropertyId, Version};
@@ -60,9 +61,13 @@ pub(crate) struct OrgCache {
 }
 
 impl OrgCache {
-    pub(crate) fn new(name: &'static str, settings: &CacheNamespace) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        settings: &CacheNamespace,
+        warming: Arc<Warming>,
+    ) -> Self {
         let floors = Cache::builder().max_capacity(FLOORS_MAX).time_to_live(FLOOR_TTL).build();
-        Self { namespace: Namespace::new(name, settings), floors }
+        Self { namespace: Namespace::new(name, settings, warming), floors }
     }
 
     /// The record, loaded with `load` when it is not held: from any server first, and from the primary when what is held or
@@ -70,6 +75,7 @@ impl OrgCache {
     pub(crate) async fn read<E, F>(
         &self,
         org: OrgId,
+        asker: Asker,
         load: impl Fn(Freshness) -> F,
     ) -> Result<(Arc<Fixed<OrgRecord>>, Lookup), Arc<E>>
     where
@@ -80,13 +86,13 @@ impl OrgCache {
             let load = load(freshness);
             async { load.await.map(Arc::new) }
         };
-        let (found, lookup) = self.namespace.get_or_load(org, load(Freshness::Any)).await?;
+        let (found, lookup) = self.namespace.get_or_load(org, asker, load(Freshness::Any)).await?;
         let version = found.value.as_ref().map_or(Version::ZERO, |record| record.version);
         if self.floors.get(&org).await.is_none_or(|floor| version >= floor) {
             return Ok((found, lookup));
         }
         self.namespace.forget(org).await;
-        self.namespace.get_or_load(org, load(Freshness::Newest)).await
+        self.namespace.get_or_load(org, asker, load(Freshness::Newest)).await
     }
 
     /// Takes note of a committed update.
@@ -112,14 +118,14 @@ mod tests {
     async fn a_late_load_cannot_undo_an_update() {
         let settings =
             CacheNamespace { entries: 10, ttl_ms: Millis(60_000), negative_ttl_ms: Millis(60_000) };
-        let cache = OrgCache::new("test", &settings);
+        let cache = OrgCache::new("test", &settings, Warming::off());
         let org = OrgId::new(7).unwrap();
         let record = |version| Fixed {
             value: Some(OrgRecord { version: Version::new(version), body: Bytes::new() }),
             from: "replica-1",
         };
         // A load that began before the update and ends after it.
-        let late = cache.read(org, |freshness| {
+        let late = cache.read(org, Asker::Request, |freshness| {
             let (cache, record) = (&cache, &record);
             async move {
                 if freshness == Freshness::Newest {
@@ -131,7 +137,7 @@ mod tests {
         });
         let shown = |found: &Fixed<OrgRecord>| found.value.as_ref().unwrap().version;
         assert_eq!(shown(&late.await.unwrap().0), Version::new(2));
-        let (held, lookup) = cache.read(org, |_| async { Err(()) }).await.unwrap();
+        let (held, lookup) = cache.read(org, Asker::Request, |_| async { Err(()) }).await.unwrap();
         assert_eq!((shown(&held), lookup), (Version::new(2), Lookup::Hit));
     }
 }

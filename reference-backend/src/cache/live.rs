@@ -11,12 +11,13 @@
 
 use std::fmt::Debug;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::namespace::{Cached, Lookup, Namespace};
+use super::namespace::{Asker, Cached, Lookup, Namespace};
 use super::recent::{Outrun, RecentEvents};
+use super::warming::Warming;
 use crate::config::CacheNamespace;
 use crate::db::Freshness;
 use crate::domain::{OrgId, RecordedEvent};
@@ -79,8 +80,9 @@ impl<L: Live> LiveCache<L> {
         name: &'static str,
         settings: &CacheNamespace,
         (projection, recent): (Projection, Arc<RecentEvents>),
+        warming: Arc<Warming>,
     ) -> Self {
-        Self { namespace: Namespace::new(name, settings), projection, recent }
+        Self { namespace: Namespace::new(name, settings, warming), projection, recent }
     }
 
     /// The projection that it follows.
@@ -88,8 +90,7 @@ impl<L: Live> LiveCache<L> {
         self.projection
     }
 
-    /// The answer `view` for an organisation, loaded with `load` when it is not held: from any server first, and from the
-    /// primary when what came is too old to be brought up to date.
+    /// The answer `view` for an organisation, loaded with `load` when it is not held.
     pub(crate) async fn read<E, F>(
         &self,
         org: OrgId,
@@ -100,13 +101,42 @@ impl<L: Live> LiveCache<L> {
         E: Send + Sync + 'static,
         F: Future<Output = Result<Loaded<L>, E>> + Send,
     {
+        let (held, lookup) = self.settled(org, Asker::Request, load).await?;
+        Ok(Answer { body: held.view(view), lookup, from: held.from })
+    }
+
+    /// Sees to it that the organisation is held. Settled at once: nobody may look before the events that came during the load
+    /// are no longer in [`RecentEvents`].
+    pub(crate) async fn warm<E, F>(
+        &self,
+        org: OrgId,
+        load: impl Fn(Freshness) -> F,
+    ) -> Result<(), LiveError<E>>
+    where
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<Loaded<L>, E>> + Send,
+    {
+        self.settled(org, Asker::Warming, load).await.map(drop)
+    }
+
+    /// The settled entry, loaded from any server first, and from the primary when what came is too old to be brought up to date.
+    async fn settled<E, F>(
+        &self,
+        org: OrgId,
+        asker: Asker,
+        load: impl Fn(Freshness) -> F,
+    ) -> Result<(Arc<Held<L>>, Lookup), LiveError<E>>
+    where
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<Loaded<L>, E>> + Send,
+    {
         for freshness in [Freshness::Any, Freshness::Newest] {
             let loading = load(freshness);
             let held = async { loading.await.map(|loaded| Arc::new(Held::new(loaded))) };
             let (held, lookup) =
-                self.namespace.get_or_load(org, held).await.map_err(LiveError::Load)?;
-            match held.view(org, view, &self.recent) {
-                Ok(body) => return Ok(Answer { body, lookup, from: held.from }),
+                self.namespace.get_or_load(org, asker, held).await.map_err(LiveError::Load)?;
+            match held.settle(org, &self.recent) {
+                Ok(()) => return Ok((held, lookup)),
                 Err(Outrun) => self.namespace.forget(org).await,
             }
         }
@@ -172,35 +202,39 @@ impl<L: Live> Held<L> {
         }
     }
 
+    fn state(&self) -> MutexGuard<'_, State<L>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn apply(&self, event: &RecordedEvent) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         // Not yet settled: older events may be missing, and whoever settles will find this one too.
         if state.settled {
             state.take(event);
         }
     }
 
-    fn view(
-        &self,
-        org: OrgId,
-        view: L::View,
-        recent: &RecentEvents,
-    ) -> Result<Option<Bytes>, Outrun> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Takes in what the feed brought during the load, once.
+    fn settle(&self, org: OrgId, recent: &RecentEvents) -> Result<(), Outrun> {
+        let mut state = self.state();
         if !state.settled {
             for event in recent.since(org, state.position)? {
                 state.take(&event);
             }
             state.settled = true;
         }
+        Ok(())
+    }
+
+    /// An answer of the settled entry.
+    fn view(&self, view: L::View) -> Option<Bytes> {
+        let mut state = self.state();
         if let Some((_, body)) = state.rendered.iter().find(|(held, _)| *held == view) {
-            return Ok(Some(body.clone()));
+            return Some(body.clone());
         }
-        let body = state.value.render(view);
-        if let Some(body) = &body {
-            state.rendered.push((view, body.clone()));
-        }
-        Ok(body)
+        let body = state.value.render(view)?;
+        state.rendered.push((view, body.clone()));
+        Some(body)
     }
 }
 
@@ -266,7 +300,7 @@ mod tests {
                 negative_ttl_ms: Millis(60_000),
             };
             let follows = (Projection::Finance, Arc::clone(&recent));
-            Self { cache: LiveCache::new("test", &settings, follows), recent }
+            Self { cache: LiveCache::new("test", &settings, follows, Warming::off()), recent }
         }
 
         async fn commit(&self, positions: std::ops::RangeInclusive<i64>) {
@@ -336,7 +370,34 @@ mod tests {
         let batch: Vec<_> = (1..=3).map(|position| event(ORG, position)).collect();
         recent.extend(Shard::of(org()), &batch).unwrap();
         held.apply(&batch[2]); // held since just now, so it was not there for the second
-        assert_eq!(held.view(org(), (), &recent).unwrap().unwrap(), "3");
+        held.settle(org(), &recent).unwrap();
+        assert_eq!(held.view(()).unwrap(), "3");
+    }
+
+    #[tokio::test]
+    async fn a_warm_entry_is_a_hit_however_many_events_come_before_somebody_looks() {
+        let fed = Fed::new(2);
+        fed.commit(1..=3).await;
+        fed.cache.warm(org(), |_| async { Ok::<_, ()>(loaded(2)) }).await.unwrap();
+        fed.commit(4..=9).await;
+        assert_eq!(fed.read(0).await, ("9".into(), Lookup::Hit));
+    }
+
+    #[tokio::test]
+    async fn a_request_joins_the_warm_load_and_sees_what_came_meanwhile() {
+        let fed = Fed::new(100);
+        fed.commit(1..=1).await;
+        let load = |_| async {
+            let before = loaded(1);
+            fed.commit(2..=3).await;
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            Ok::<_, ()>(before)
+        };
+        let (warmed, seen) = tokio::join!(fed.cache.warm(org(), load), fed.read(0));
+        warmed.unwrap();
+        assert_eq!(seen, ("3".into(), Lookup::Wait));
     }
 
     #[tokio::test]

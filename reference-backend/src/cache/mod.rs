@@ -10,6 +10,8 @@
 //! The two namespaces that no event changes ([`fixed`]) hold bytes only; a direct write to them raises the least
 //! version that may be shown.
 //!
+//! The first miss of an organisation warms its other namespaces in the background: see [`warming`].
+//!
 //! Never here: SQL, HTTP, and any decision about which server to ask.
 
 mod caches;
@@ -23,6 +25,7 @@ mod recent;
 #[cfg(test)]
 mod samples;
 mod summary;
+mod warming;
 
 pub(crate) use caches::Caches;
 pub(crate) use cash::{Balance, Balances, CashBook, CashView, WINDOW_DAYS, window_start};
@@ -30,5 +33,5 @@ pub(crate) use cursor::Cursor;
 pub(crate) use first_page::{FirstPage, PAGE_ROWS, Page, Row, Side};
 pub(crate) use fixed::{Fixed, OrgRecord, PropertyList};
 pub(crate) use live::{Live, LiveCache, LiveError, Loaded};
-pub(crate) use namespace::Lookup;
+pub(crate) use namespace::{Asker, Lookup};
 pub(crate) use summary::{Summaries, Summary, SummaryView};

@@ -1,5 +1,6 @@
 //! One namespace of the cache: bounded, with a jittered lifetime, one load per key at a time, and every look-up counted.
-//! Knows nothing of what it holds, except whether it is a negative answer.
+//! Knows nothing of what it holds, except whether it is a negative answer. Whoever asks, the first miss of an organisation makes
+//! it be warmed, so no way to a value can forget to.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 use moka::Expiry;
 use moka::future::Cache;
 
+use super::warming::Warming;
 use crate::config::CacheNamespace;
 use crate::domain::OrgId;
 
@@ -30,6 +32,15 @@ pub(crate) enum Lookup {
     Wait,
 }
 
+/// Who looks something up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// Somebody who waits for the answer.
+    Request,
+    /// [`Warming`]. Nobody's question, so neither hit nor miss.
+    Warming,
+}
+
 /// A cache with the organisation's number as its key.
 #[derive(Debug)]
 pub(crate) struct Namespace<V: Cached> {
@@ -38,10 +49,16 @@ pub(crate) struct Namespace<V: Cached> {
     miss: Counter,
     wait: Counter,
     entries: Gauge,
+    warming: Arc<Warming>,
 }
 
 impl<V: Cached> Namespace<V> {
-    pub(crate) fn new(name: &'static str, settings: &CacheNamespace) -> Self {
+    /// Misses ask `warming` for the organisation's other namespaces.
+    pub(crate) fn new(
+        name: &'static str,
+        settings: &CacheNamespace,
+        warming: Arc<Warming>,
+    ) -> Self {
         let outcome = |outcome: &'static str| counter!("backend_cache_requests_total", "cache" => name, "outcome" => outcome);
         Self {
             cache: Cache::builder()
@@ -56,6 +73,7 @@ impl<V: Cached> Namespace<V> {
             miss: outcome("miss"),
             wait: outcome("wait"),
             entries: gauge!("backend_cache_entries", "cache" => name),
+            warming,
         }
     }
 
@@ -64,11 +82,33 @@ impl<V: Cached> Namespace<V> {
     pub(crate) async fn get_or_load<E: Send + Sync + 'static>(
         &self,
         org: OrgId,
+        asker: Asker,
         load: impl Future<Output = Result<V, E>> + Send,
     ) -> Result<(V, Lookup), Arc<E>> {
+        let (value, lookup) = self.look_up(org, load).await;
+        if asker == Asker::Warming {
+            return value.map(|value| (value, lookup));
+        }
+        match lookup {
+            Lookup::Hit => self.hit.increment(1),
+            Lookup::Miss => self.miss.increment(1),
+            Lookup::Wait => self.wait.increment(1),
+        }
+        let value = value?;
+        // Not where nothing was found: there may be no such organisation.
+        if lookup == Lookup::Miss && !value.is_negative() {
+            self.warming.ask(org);
+        }
+        Ok((value, lookup))
+    }
+
+    async fn look_up<E: Send + Sync + 'static>(
+        &self,
+        org: OrgId,
+        load: impl Future<Output = Result<V, E>> + Send,
+    ) -> (Result<V, Arc<E>>, Lookup) {
         if let Some(value) = self.cache.get(&org).await {
-            self.hit.increment(1);
-            return Ok((value, Lookup::Hit));
+            return (Ok(value), Lookup::Hit);
         }
         let loaded = AtomicBool::new(false);
         let value = self
@@ -78,14 +118,8 @@ impl<V: Cached> Namespace<V> {
                 load.await
             })
             .await;
-        let lookup = if loaded.into_inner() {
-            self.miss.increment(1);
-            Lookup::Miss
-        } else {
-            self.wait.increment(1);
-            Lookup::Wait
-        };
-        value.map(|value| (value, lookup))
+        let lookup = if loaded.into_inner() { Lookup::Miss } else { Lookup::Wait };
+        (value, lookup)
     }
 
     /// The value if it is held. Not counted: this is upkeep, not somebody's question.
@@ -158,12 +192,16 @@ mod tests {
     }
 
     fn namespace() -> Namespace<Value> {
+        namespace_with(&Warming::off())
+    }
+
+    fn namespace_with(warming: &Arc<Warming>) -> Namespace<Value> {
         let settings = CacheNamespace {
             entries: 100,
             ttl_ms: Millis(100_000),
             negative_ttl_ms: Millis(10_000),
         };
-        Namespace::new("test", &settings)
+        Namespace::new("test", &settings, Arc::clone(warming))
     }
 
     fn org(number: i64) -> OrgId {
@@ -182,7 +220,7 @@ mod tests {
                     gate.wait_for(|open| *open).await.unwrap();
                     Ok::<_, ()>(Value(Some(1)))
                 };
-                cache.get_or_load(org(7), load).await.unwrap().1
+                cache.get_or_load(org(7), Asker::Request, load).await.unwrap().1
             });
         }
         tokio::task::yield_now().await;
@@ -190,17 +228,58 @@ mod tests {
         let lookups = askers.join_all().await;
         assert_eq!(lookups.iter().filter(|l| **l == Lookup::Miss).count(), 1);
         assert_eq!(
-            cache.get_or_load(org(7), async { Err(()) }).await.unwrap(),
+            cache.get_or_load(org(7), Asker::Request, async { Err(()) }).await.unwrap(),
             (Value(Some(1)), Lookup::Hit)
         );
+    }
+
+    #[test]
+    fn warming_is_nobodys_question_and_makes_the_next_one_a_hit() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let cache = metrics::with_local_recorder(&recorder, namespace);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let look_up = |asker| {
+            let load = async { Ok::<_, ()>(Value(Some(1))) };
+            runtime.block_on(cache.get_or_load(org(7), asker, load)).unwrap().1
+        };
+        assert_eq!(look_up(Asker::Warming), Lookup::Miss);
+        assert_eq!(look_up(Asker::Warming), Lookup::Hit);
+        assert_eq!(look_up(Asker::Request), Lookup::Hit);
+        let page = recorder.handle().render();
+        for (outcome, count) in [("hit", 1), ("miss", 0), ("wait", 0)] {
+            let series = format!(
+                r#"backend_cache_requests_total{{cache="test",outcome="{outcome}"}} {count}"#
+            );
+            assert!(page.contains(&series), "{series} is missing in:\n{page}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_miss_that_found_something_asks_for_warming() {
+        let warming = Arc::new(Warming::of_one_seat());
+        let cache = namespace_with(&warming);
+        let look_up = async |number, asker, value| {
+            let load = async { value };
+            cache.get_or_load(org(number), asker, load).await.map(|found| found.1)
+        };
+        let found = || Ok::<_, ()>(Value(Some(1)));
+        assert_eq!(look_up(1, Asker::Request, Ok(Value(None))).await, Ok(Lookup::Miss));
+        assert!(look_up(2, Asker::Request, Err(())).await.is_err());
+        assert_eq!(look_up(3, Asker::Warming, found()).await, Ok(Lookup::Miss));
+        assert_eq!(look_up(3, Asker::Request, found()).await, Ok(Lookup::Hit));
+        assert!(!warming.wants(org(1)) && !warming.wants(org(2)) && !warming.wants(org(3)));
+        assert_eq!(look_up(4, Asker::Request, found()).await, Ok(Lookup::Miss));
+        assert!(warming.wants(org(4)));
     }
 
     #[tokio::test]
     async fn a_failed_load_is_not_remembered() {
         let cache = namespace();
-        assert!(cache.get_or_load(org(7), async { Err("down") }).await.is_err());
-        let again =
-            cache.get_or_load(org(7), async { Ok::<_, &str>(Value(Some(2))) }).await.unwrap();
+        assert!(cache.get_or_load(org(7), Asker::Request, async { Err("down") }).await.is_err());
+        let again = cache
+            .get_or_load(org(7), Asker::Request, async { Ok::<_, &str>(Value(Some(2))) })
+            .await
+            .unwrap();
         assert_eq!(again, (Value(Some(2)), Lookup::Miss));
     }
 

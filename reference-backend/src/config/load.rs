@@ -133,6 +133,7 @@ impl Config {
         above_zero("projections.batch_events_max", projections.batch_events_max as u64);
         above_zero("projections.transaction_timeout_ms", projections.transaction_timeout_ms.0);
         above_zero("projections.retry_first_ms", projections.retry_first_ms.0);
+        above_zero("cache.warm_queue", self.cache.warm_queue as u64);
         above_zero("partitions.lock_tries", self.partitions.lock_tries.into());
         problems.extend(self.contradictions());
         problems

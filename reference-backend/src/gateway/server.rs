@@ -22,7 +22,7 @@ use crate::db::{Database, Databases, DbError};
 use crate::events::{EventStore, StartError};
 use crate::partitioning::{self, PartitionError};
 use crate::projections::{ProjectionError, Projections};
-use crate::services::Service;
+use crate::services::{self, Service};
 use crate::telemetry::Metrics;
 
 /// Time between two rounds of upkeep of the caches.
@@ -76,6 +76,8 @@ pub async fn serve(
     let closing = CancellationToken::new();
     upkeep.spawn(metrics.upkeep(closing.clone()));
     upkeep.spawn(tend(Arc::clone(&app), closing.clone()));
+    let warm = services::warm(Arc::clone(&app), hosted.to_vec(), config.cache.warm_first_pages);
+    upkeep.spawn(closing.clone().run_until_cancelled_owned(warm));
 
     let served = answer(Arc::clone(&app), config.server.listen, hosted, stop, listening).await;
 

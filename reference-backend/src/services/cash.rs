@@ -102,7 +102,11 @@ const BOOK: &str = "\
     ) AS b ON true \
     ORDER BY b.property_id, b.date";
 
-async fn load(app: &App, org: OrgId, freshness: Freshness) -> sqlx::Result<Loaded<CashBook>> {
+pub(super) async fn load(
+    app: &App,
+    org: OrgId,
+    freshness: Freshness,
+) -> sqlx::Result<Loaded<CashBook>> {
     let from = window_start(Utc::now().date_naive());
     let mut reader = app.databases.read(Database::Finance, freshness);
     let query = || sqlx::query_as(BOOK).bind(org.get()).bind(from).bind(Shard::of(org).number());

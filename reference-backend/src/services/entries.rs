@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::orgs;
 use super::rows::{At, EntryRow, split};
-use crate::cache::{Cursor, FirstPage, Loaded, PAGE_ROWS, Page, Row, Side};
+use crate::cache::{Asker, Cursor, FirstPage, Loaded, PAGE_ROWS, Page, Row, Side};
 use crate::db::{Database, Freshness};
 use crate::domain::{
     Action, Amount, Category, Command, CommandId, Entry, OrgId, PropertyId, Version,
@@ -53,7 +53,8 @@ pub(super) async fn record(
 ) -> Result<Response, Problem> {
     let NewEntry { property, expected_version, .. } = new;
     let entry = checked(new, Utc::now().date_naive(), app.horizon.load().first)?;
-    let (known, _) = orgs::properties(app, org).await?;
+    let known = orgs::properties(app, org, Asker::Request).await;
+    let (known, _) = known.map_err(|error| Problem::from(&*error))?;
     if known.value.as_ref().is_none_or(|list| list.ids.binary_search(&property).is_err()) {
         return Err(Problem::not_found(format!("organisation {org} has no property {property}")));
     }
@@ -144,7 +145,7 @@ pub(super) async fn list(
     Ok(Reply::json(&Page::new(&rows, limit), server))
 }
 
-async fn load(
+pub(super) async fn load(
     app: &App,
     org: OrgId,
     side: Side,

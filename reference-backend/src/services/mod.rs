@@ -11,5 +11,7 @@ mod read_models;
 mod revenues;
 mod rows;
 mod service;
+mod warm;
 
 pub use service::{Service, UnknownService};
+pub(crate) use warm::warm;

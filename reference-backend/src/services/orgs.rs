@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::cache::{Fixed, Lookup, OrgRecord, PropertyList};
+use crate::cache::{Asker, Fixed, Lookup, OrgRecord, PropertyList};
 use crate::db::{Database, Freshness};
 use crate::domain::{OrgId, Version};
 use crate::gateway::{App, Body, Problem, Reply, Tenant};
@@ -44,10 +44,19 @@ impl OrgRow {
 }
 
 async fn show(Tenant(org): Tenant, State(app): State<Arc<App>>) -> Result<Reply, Problem> {
-    let found = app.caches.orgs.read(org, |freshness| load_org(&app, org, freshness)).await;
-    let (found, lookup) = found.map_err(|error| Problem::from(&*error))?;
+    let (found, lookup) =
+        record(&app, org, Asker::Request).await.map_err(|error| Problem::from(&*error))?;
     let record = found.value.as_ref().ok_or_else(|| no_such(org))?;
     Ok(Reply { body: record.body.clone(), from: app.answered(lookup, found.from) })
+}
+
+/// An organisation's own record, from the cache where possible.
+pub(super) async fn record(
+    app: &App,
+    org: OrgId,
+    asker: Asker,
+) -> Result<(Arc<Fixed<OrgRecord>>, Lookup), Arc<sqlx::Error>> {
+    app.caches.orgs.read(org, asker, |freshness| load_org(app, org, freshness)).await
 }
 
 fn no_such(org: OrgId) -> Problem {
@@ -98,7 +107,8 @@ async fn list_properties(
     Tenant(org): Tenant,
     State(app): State<Arc<App>>,
 ) -> Result<Reply, Problem> {
-    let (found, lookup) = properties(&app, org).await?;
+    let found = properties(&app, org, Asker::Request).await;
+    let (found, lookup) = found.map_err(|error| Problem::from(&*error))?;
     let list = found.value.as_ref().ok_or_else(|| no_such(org))?;
     Ok(Reply { body: list.body.clone(), from: app.answered(lookup, found.from) })
 }
@@ -122,10 +132,10 @@ struct PropertiesAnswer<'a> {
 pub(super) async fn properties(
     app: &App,
     org: OrgId,
-) -> Result<(Arc<Fixed<PropertyList>>, Lookup), Problem> {
+    asker: Asker,
+) -> Result<(Arc<Fixed<PropertyList>>, Lookup), Arc<sqlx::Error>> {
     let load = async { load_properties(app, org).await.map(Arc::new) };
-    let found = app.caches.properties.get_or_load(org, load).await;
-    found.map_err(|error| Problem::from(&*error))
+    app.caches.properties.get_or_load(org, asker, load).await
 }
 
 const PROPERTIES: &str = "\

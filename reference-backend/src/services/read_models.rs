@@ -49,7 +49,11 @@ const SUMMARIES: &str = "\
           WHERE projection = 'finance-summary' AND shard = $2) AS c \
     LEFT JOIN finance_summaries AS s ON s.org_id = $1";
 
-async fn load(app: &App, org: OrgId, freshness: Freshness) -> sqlx::Result<Loaded<Summaries>> {
+pub(super) async fn load(
+    app: &App,
+    org: OrgId,
+    freshness: Freshness,
+) -> sqlx::Result<Loaded<Summaries>> {
     let mut reader = app.databases.read(Database::ReadModels, freshness);
     let query = || sqlx::query_as(SUMMARIES).bind(org.get()).bind(Shard::of(org).number());
     let found: Vec<At<SummaryRow>> = reader.fetch_all(query).await?;

@@ -214,6 +214,7 @@ async fn the_metrics_page_carries_the_agreed_names() {
         r#"backend_cache_requests_total{cache="properties",outcome="miss"}"#,
         r#"backend_cache_requests_total{cache="orgs",outcome="wait"}"#,
         r#"backend_cache_entries{cache="finance-summary"}"#,
+        r#"backend_cache_warmed_total{outcome="skipped"}"#,
         r#"backend_reads_total{source="cache",server="cache",reason="none"}"#,
         r#"backend_reads_total{source="primary",server="primary",reason="none"}"#,
         r#"backend_commands_total{outcome="appended"}"#,

@@ -11,3 +11,4 @@ mod http_server;
 mod partitions;
 mod projections;
 mod reads;
+mod warming;

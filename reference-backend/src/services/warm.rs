@@ -1,0 +1,91 @@
+//! What is loaded of an organisation that is warmed: everything that the hosted services answer from the cache, with their
+//! own loaders. See [`cache`](crate::cache) for why, when and how many.
+
+use std::sync::Arc;
+
+use super::{Service, cash, entries, orgs, read_models};
+use crate::cache::{Asker, LiveError, Side};
+use crate::domain::OrgId;
+use crate::gateway::App;
+
+/// One kind of answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    Properties,
+    Cash,
+    Record,
+    Summaries,
+    FirstPage(Side),
+}
+
+/// Loads the organisations that the caches ask for, until dropped.
+pub(crate) async fn warm(app: Arc<App>, hosted: Vec<Service>, first_pages: bool) {
+    let kept = kept(&hosted, app.writing.is_some(), first_pages);
+    app.caches.warming.run(|org| load_all(&app, org, &kept)).await;
+}
+
+/// What is kept for the hosted services, the likeliest to be asked for next first. Answers that events change are kept only
+/// where the process follows the events.
+fn kept(hosted: &[Service], follows_events: bool, first_pages: bool) -> Vec<Answers> {
+    let hosts = |service| hosted.contains(&service);
+    let writes = hosts(Service::Revenues) || hosts(Service::Expenses);
+    [
+        (Answers::Properties, hosts(Service::Orgs) || writes),
+        (Answers::Cash, hosts(Service::Cash) && follows_events),
+        (Answers::Record, hosts(Service::Orgs)),
+        (Answers::Summaries, hosts(Service::ReadModels) && follows_events),
+        (Answers::FirstPage(Side::Revenues), hosts(Service::Revenues) && first_pages),
+        (Answers::FirstPage(Side::Expenses), hosts(Service::Expenses) && first_pages),
+    ]
+    .into_iter()
+    .filter_map(|(answers, kept)| kept.then_some(answers))
+    .collect()
+}
+
+/// One after another, so that as many statements run at once as organisations. The first failure ends it: the next
+/// would add to the trouble.
+async fn load_all(app: &App, org: OrgId, kept: &[Answers]) -> Result<(), LiveError<sqlx::Error>> {
+    for answers in kept {
+        load(app, org, *answers).await?;
+    }
+    Ok(())
+}
+
+async fn load(app: &App, org: OrgId, answers: Answers) -> Result<(), LiveError<sqlx::Error>> {
+    match answers {
+        Answers::Properties => {
+            let found = orgs::properties(app, org, Asker::Warming).await;
+            found.map(drop).map_err(LiveError::Load)
+        }
+        Answers::Record => {
+            orgs::record(app, org, Asker::Warming).await.map(drop).map_err(LiveError::Load)
+        }
+        Answers::Cash => {
+            app.caches.cash.warm(org, |freshness| cash::load(app, org, freshness)).await
+        }
+        Answers::Summaries => {
+            let load = |freshness| read_models::load(app, org, freshness);
+            app.caches.summaries.warm(org, load).await
+        }
+        Answers::FirstPage(side) => {
+            let load = |freshness| entries::load(app, org, side, freshness);
+            app.caches.first_pages(side).warm(org, load).await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_process_answers_from_its_cache_is_loaded() {
+        use Answers::{Cash, FirstPage, Properties, Record, Summaries};
+        let pages = [FirstPage(Side::Revenues), FirstPage(Side::Expenses)];
+        let four = [Properties, Cash, Record, Summaries];
+        assert_eq!(kept(&Service::ALL, true, false), four);
+        assert_eq!(kept(&Service::ALL, true, true), [&four[..], &pages].concat());
+        assert_eq!(kept(&[Service::Cash, Service::Orgs], false, true), [Properties, Record]);
+        assert_eq!(kept(&[Service::Revenues], true, true), [Properties, pages[0]]);
+    }
+}

@@ -1,0 +1,208 @@
+//! Warming by organisation, on a program of its own: its counters are nobody else's.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::common::{Cluster, Replica};
+use crate::http_server::{SECRET, TOKEN_HEADER, bearer, body, json_of, populate};
+
+/// `reference-backend serve` with all services, asked by organisation 1.
+struct Program {
+    child: Child,
+    url: String,
+    client: reqwest::Client,
+    _settings: TempDir,
+}
+
+impl Program {
+    fn start(cluster: &Cluster, more: &str) -> Self {
+        let settings = tempfile::tempdir().unwrap();
+        let file = settings.path().join("backend.toml");
+        let socket = cluster.config("").database.primary.host;
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n[database.primary]\nhost = \"{socket}\"\nport = 5432\n{more}"
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_reference-backend"))
+            .args(["serve", "--config"])
+            .arg(&file)
+            .env("PLIMSOLL_BACKEND_TOKEN_SECRET", SECRET)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let told: Value = serde_json::from_str(&line).unwrap();
+        let url = told["url"].as_str().unwrap().to_owned();
+        Self { child, url, client: reqwest::Client::new(), _settings: settings }
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}/v1/orgs/1{path}", self.url);
+        self.client.request(method, url).bearer_auth(bearer(1, 3600))
+    }
+
+    /// Records an entry, and returns its consistency token.
+    async fn post(&self, side: &str, cents: i64) -> String {
+        let request = self.request(Method::POST, &format!("/{side}")).json(&body(1, cents));
+        let answer =
+            request.header("Idempotency-Key", Uuid::now_v7().to_string()).send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        answer.headers()[TOKEN_HEADER].to_str().unwrap().to_owned()
+    }
+
+    /// The answer, which must come from the cache.
+    async fn held(&self, path: &str, token: Option<&str>) -> Value {
+        let request = self.request(Method::GET, path);
+        let request = match token {
+            Some(token) => request.header(TOKEN_HEADER, token),
+            None => request,
+        };
+        let answer = request.send().await.unwrap();
+        assert_eq!(read_from(&answer), "cache", "{path}");
+        json_of(answer).await
+    }
+
+    /// The sum of the series that begin with `prefix`.
+    async fn counted(&self, prefix: &str) -> u64 {
+        let page = self.client.get(format!("{}/metrics", self.url)).send().await.unwrap();
+        let page = page.text().await.unwrap();
+        let series = page.lines().filter(|line| line.starts_with(prefix));
+        series.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    async fn until_warmed(&self, organisations: u64) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.counted(r#"backend_cache_warmed_total{outcome="loaded"}"#).await < organisations
+        {
+            assert!(Instant::now() < deadline, "never warmed");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Ends it as an operator would, and it must end well.
+    fn stop(mut self) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn read_from(answer: &Response) -> &str {
+    answer.headers()["x-read-from"].to_str().unwrap()
+}
+
+/// A revenue of 500 and an expense of 200, booked by a program that has ended.
+async fn booked(cluster: &Cluster) {
+    populate(cluster).await;
+    let program = Program::start(cluster, "");
+    program.post("revenues", 500).await;
+    program.post("expenses", 200).await;
+    program.stop();
+}
+
+#[tokio::test]
+async fn after_one_answer_the_others_are_hits_and_true() {
+    let cluster = Cluster::start().await;
+    booked(&cluster).await;
+    let program = Program::start(&cluster, "[cache]\nwarm_first_pages = true\n");
+    let first = program.request(Method::GET, "/properties").send().await.unwrap();
+    assert_eq!(read_from(&first), "primary");
+    program.until_warmed(1).await;
+    let misses = r#"backend_cache_requests_total{cache="#;
+    assert_eq!(program.counted(misses).await, 1, "a warm load is nobody's request");
+    let statements = r#"backend_reads_total{source="primary""#;
+    assert_eq!(program.counted(statements).await, 6, "one for each namespace, all counted");
+
+    let mut finance = cluster.admin("plimsoll_finance").await;
+    let sums = "SELECT (SELECT sum(amount_cents)::bigint FROM revenues_partitioned WHERE org_id = 1), \
+                       (SELECT sum(amount_cents)::bigint FROM expenses_partitioned WHERE org_id = 1)";
+    let (revenue, expense): (i64, i64) =
+        sqlx::query_as(sums).fetch_one(&mut finance).await.unwrap();
+    assert_eq!((revenue, expense), (500, 200));
+    assert_eq!(program.held("", None).await["name"], "Hotel 1");
+    assert_eq!(program.held("/cash/position", None).await["total_cents"], revenue - expense);
+    let days = program.held("/cash/balances", None).await;
+    assert_eq!(days["balances"][0]["closing_cents"], revenue - expense);
+    let summary = program.held("/finance-summary", None).await;
+    assert_eq!((&summary["revenue_cents"], &summary["expense_cents"]), (&json!(500), &json!(200)));
+    for (page, cents) in [("/revenues", revenue), ("/expenses", expense)] {
+        assert_eq!(program.held(page, None).await["entries"][0]["amount_cents"], cents);
+    }
+
+    let token = program.post("revenues", 50).await;
+    let position = program.held("/cash/position", Some(&token)).await;
+    assert_eq!(position["total_cents"], 350);
+    let summary = program.held("/finance-summary", Some(&token)).await;
+    assert_eq!(summary["revenue_cents"], 550);
+    let page = program.held("/revenues", Some(&token)).await;
+    assert_eq!(page["entries"].as_array().unwrap().len(), 2);
+    let rename = program.request(Method::PATCH, "").json(&json!({"name": "Inn"}));
+    json_of(rename.send().await.unwrap()).await;
+    let renamed = program.request(Method::GET, "").send().await.unwrap();
+    assert_eq!(json_of(renamed).await["name"], "Inn");
+    program.stop();
+}
+
+#[tokio::test]
+async fn a_write_warms_and_is_not_undone_by_what_a_replica_behind_it_answers() {
+    let cluster = Cluster::start().await;
+    booked(&cluster).await;
+    let replica = Replica::of(&cluster).await;
+    let mut on_replica = replica.admin().await;
+    sqlx::raw_sql("SELECT pg_wal_replay_pause()").execute(&mut on_replica).await.unwrap();
+    let settings = format!(
+        "[database.replica_choice]\nlag_max_ms = 600000\n\
+         [[database.replicas]]\nname = \"replica-1\"\nhost = \"{}\"\nport = {}\n",
+        replica.socket().display(),
+        replica.port(),
+    );
+    let program = Program::start(&cluster, &settings);
+    let healthy = r#"backend_replica_healthy{replica="replica-1"}"#;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while program.counted(healthy).await == 0 {
+        assert!(Instant::now() < deadline, "the replica was never healthy");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The first that is heard of the organisation is a write; its check of the property is the miss.
+    let token = program.post("revenues", 50).await;
+    program.until_warmed(1).await;
+    let statements = r#"backend_reads_total{source="replica""#;
+    assert_eq!(program.counted(statements).await, 4, "all from the replica that stands still");
+    let position = program.held("/cash/position", Some(&token)).await;
+    assert_eq!(position["total_cents"], 350);
+    let summary = program.held("/finance-summary", Some(&token)).await;
+    assert_eq!(summary["revenue_cents"], 550);
+    assert_eq!(program.counted(statements).await, 4);
+    program.stop();
+}
+
+#[tokio::test]
+async fn when_off_only_what_is_asked_for_is_loaded() {
+    let cluster = Cluster::start().await;
+    booked(&cluster).await;
+    let program = Program::start(&cluster, "[cache]\nwarm_at_once = 0\n");
+    for (path, statements) in [("/properties", 1), ("/cash/position", 2), ("/finance-summary", 3)] {
+        let answer = program.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(read_from(&answer), "primary", "{path}");
+        assert_eq!(program.counted(r#"backend_reads_total{source="primary""#).await, statements);
+    }
+    program.stop();
+}
