@@ -115,7 +115,8 @@ impl Writer {
 
     async fn try_acquire(&mut self) -> Result<Option<i64>, sqlx::Error> {
         let name = format!("appender {}", self.shard);
-        let mut connection = self.db.writer(Database::EventStore, &name).await?;
+        let mut connection =
+            self.db.writer(Database::EventStore, &name, self.statement_timeout).await?;
         let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
             .bind(LEASE_CLASS)
             .bind(i32::from(self.shard.number()))

@@ -151,7 +151,10 @@ impl Follower {
         // Taken out: if this is broken off anywhere, the connection closes and the server rolls back.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.db.writer(self.projection.database(), self.projection.name()).await?,
+            None => {
+                let limit = self.config.transaction_timeout_ms.duration();
+                self.db.writer(self.projection.database(), self.projection.name(), limit).await?
+            }
         };
         let mut transaction = connection.begin().await?;
         checkpoint::advance(&mut transaction, self.projection, &self.positions, to).await?;
