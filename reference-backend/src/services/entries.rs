@@ -52,7 +52,7 @@ pub(super) async fn record(
     new: NewEntry,
     action: fn(Entry) -> Action,
 ) -> Result<Response, Problem> {
-    let NewEntry { property, expected_version, .. } = new;
+    let NewEntry { property, expected_version, date, .. } = new;
     let entry = checked(new, Utc::now().date_naive(), **app.horizon.load())?;
     let known = orgs::properties(app, org, Asker::Request).await;
     let (known, _) = known.map_err(|error| Problem::from(&*error))?;
@@ -60,7 +60,8 @@ pub(super) async fn record(
         return Err(Problem::not_found(format!("organisation {org} has no property {property}")));
     }
     let store = &app.writing.as_ref().expect("hosted services that write have a store").store;
-    let command = Command { id, org, property, expected_version, action: action(entry) };
+    let (action, undated) = (action(entry), date.is_none());
+    let command = Command { id, org, property, expected_version, action, undated };
     let appended = store.append(command).await?;
     Ok(acknowledged(&appended))
 }
