@@ -3,6 +3,7 @@
 use super::show::show;
 use super::verdict::{Bias, CheckState, GateOutcome, ValidityCheck, Verdict};
 use crate::archive::{AuditState, Record};
+use crate::units::show::grouped;
 
 /// One sentence that a reader who stops here can act on.
 pub(super) fn headline(
@@ -66,7 +67,7 @@ fn observation(gate: &GateOutcome) -> String {
                 "{}: observed {} over {} samples",
                 place(gate),
                 show(observed, gate.unit),
-                gate.samples
+                grouped(gate.samples)
             )
         }
         None => place(gate),

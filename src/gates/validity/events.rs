@@ -6,6 +6,7 @@ use crate::archive::Record;
 use crate::gates::signals::increase;
 use crate::gates::verdict::{Bias, ValidityCheck};
 use crate::scenario::{Scenario, Target};
+use crate::units::show::grouped;
 
 /// Acknowledged by the ledger's side, appended by the backend's counter, present by the store's positions.
 pub(super) fn events_proven(record: &Record, scenario: &Scenario) -> ValidityCheck {
@@ -26,7 +27,10 @@ pub(super) fn events_proven(record: &Record, scenario: &Scenario) -> ValidityChe
         return grey(CHECK, format!("{told} acknowledged; the other sides were not read"));
     };
     let detail = format!(
-        "{told} acknowledged to the client, {appended} appended by the backend's count, {stored} in the store"
+        "{} acknowledged to the client, {} appended by the backend's count, {} in the store",
+        grouped(told),
+        grouped(appended as u64),
+        grouped(stored as u64)
     );
     let same = |count: f64| agree(told as f64, count, window.len());
     if same(appended) && same(stored) {
