@@ -3,6 +3,8 @@
 //! People write `"500/s"`, `"90s"`, `"85%"`, `"2 GiB"`; the rest of the program holds these types and cannot
 //! hold a bad one. Each type parses what it prints.
 
+pub mod show;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;

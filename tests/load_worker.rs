@@ -173,7 +173,7 @@ async fn wrong_answers_are_errors_and_late_ones_time_outs() {
     // Whether the head of a broken answer still comes through depends on the server's timing.
     let broke = |reason: &str| ["answer broke off", "connection lost"].contains(&reason);
     let (broken, others): (Vec<_>, Vec<_>) =
-        driven.failures.iter().partition(|failure| broke(&failure.reason));
+        driven.record.failures.iter().partition(|failure| broke(&failure.reason));
     assert_eq!(broken.iter().map(|failure| failure.count).sum::<u64>(), 20);
     let others: Vec<_> = others.iter().map(|f| (f.reason.as_str(), f.count)).collect();
     let expected = [

@@ -18,8 +18,9 @@ pub use hlog::{HlogError, restore_hlog, write_hlog};
 pub use ledger::{Ledger, LedgerEntry, Outcome};
 pub use manifest::Damage;
 pub use record::{
-    AuditCheck, AuditState, Environment, GooseCount, Incident, LoadRecord, LoadSecond,
-    OperationRecord, OperationSecond, PostgresSetting, Record, RunInfo, Stage, Window, WorkerEnd,
+    AuditCheck, AuditState, Environment, FAILURES_MAX, Failure, GooseCount, Incident, LoadRecord,
+    LoadSecond, OperationRecord, OperationSecond, PostgresSetting, RarerFailures, Record, RunInfo,
+    Stage, Window, WorkerEnd,
 };
 pub use store::{ArchiveError, RunDirectory, read_run, replace_rendered};
 pub use timeline::{Series, SeriesKey, Timeline};

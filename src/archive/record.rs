@@ -89,6 +89,40 @@ pub struct LoadRecord {
     pub goose: Option<GooseCount>,
     /// How the worker ended.
     pub worker: WorkerEnd,
+    /// Why requests failed, warm-up included: a row for each operation and reason, the most frequent first, at most
+    /// [`FAILURES_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
+    /// What the rarer reasons come to, when there are more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rarer_failures: Option<RarerFailures>,
+}
+
+/// As many reasons as anyone reads.
+pub const FAILURES_MAX: usize = 50;
+
+/// A reason for which requests of an operation failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// `name` in the scenario.
+    pub operation: String,
+    /// `unexpected status (status 503)`, `connection lost`, `no answer in time` …
+    pub reason: String,
+    /// How many requests.
+    pub count: u64,
+    /// Second of the axis in which the first of them was intended.
+    pub first_s: usize,
+    /// Second of the axis in which the last of them was intended.
+    pub last_s: usize,
+}
+
+/// Failures for reasons that have no row of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RarerFailures {
+    /// How many rows are left out.
+    pub rows: u64,
+    /// How many requests they counted.
+    pub requests: u64,
 }
 
 /// How a worker ended.

@@ -322,6 +322,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::archive::{Failure, RarerFailures};
     use crate::gates::fixture::healthy;
 
     const TOML: &str = "name = \"fixture\"\n";
@@ -365,6 +366,29 @@ mod tests {
                 "timeline.json"
             ]
         );
+    }
+
+    #[test]
+    fn reasons_for_failures_are_kept_and_a_record_without_them_still_loads() {
+        let home = tempfile::tempdir().unwrap();
+        let mut record = healthy();
+        record.load.failures.push(Failure {
+            operation: "read summary".to_owned(),
+            reason: "connection lost".to_owned(),
+            count: 3,
+            first_s: 1,
+            last_s: 7,
+        });
+        record.load.rarer_failures = Some(RarerFailures { rows: 2, requests: 2 });
+        let out = home.path().join("run");
+        RunDirectory::create(&out).unwrap().finish(&record, TOML, &[]).unwrap();
+        assert_eq!(read_run(&out).unwrap().0, record);
+
+        let mut older = serde_json::to_value(facts(&record)).unwrap();
+        let load = older["load"].as_object_mut().unwrap();
+        assert!(load.remove("failures").is_some() && load.remove("rarer_failures").is_some());
+        let older: Record = serde_json::from_value(older).unwrap();
+        assert_eq!((older.load.failures, older.load.rarer_failures), (Vec::new(), None));
     }
 
     #[test]

@@ -102,7 +102,8 @@ pub(super) fn judged(check: &str, found: Result<Finding, AuditError>) -> AuditCh
     let (state, count, detail) = match found {
         Err(error) => (AuditState::Grey, 0, error.to_string()),
         Ok(Finding { count, offenders: 0, named }) if named.is_empty() => {
-            (AuditState::Green, count, format!("{count} checked"))
+            let detail = if count == 0 { "there are none" } else { "none is wrong" };
+            (AuditState::Green, count, detail.to_owned())
         }
         Ok(Finding { count, offenders: 0, named }) => (AuditState::Green, count, named.join("; ")),
         Ok(Finding { count, offenders, named }) => {

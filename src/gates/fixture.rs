@@ -73,6 +73,7 @@ fn load() -> LoadRecord {
         seconds,
         goose: Some(GooseCount { ok: rate * WINDOW.end() as u64, failed: 0 }),
         worker: WorkerEnd::Finished,
+        ..LoadRecord::default()
     }
 }
 

@@ -3,6 +3,7 @@
 use super::show::show;
 use super::verdict::{Bias, CheckState, GateOutcome, Undermines, ValidityCheck, Verdict};
 use crate::archive::{AuditCheck, AuditState, Record};
+use crate::units::show::grouped;
 
 /// One sentence that a reader who stops here can act on.
 pub(super) fn headline(
@@ -81,7 +82,7 @@ fn observation(gate: &GateOutcome) -> String {
                 "{}: observed {} over {} samples",
                 place(gate),
                 show(observed, gate.unit),
-                gate.samples
+                grouped(gate.samples)
             )
         }
         None => place(gate),

@@ -14,6 +14,7 @@ use super::validity::validity;
 use super::verdict::{GateOutcome, Judgement, Unit, Verdict};
 use crate::archive::{AuditCheck, AuditState, Record, Window};
 use crate::scenario::{Scenario, Target};
+use crate::units::show::grouped;
 
 /// The audit's check that an empty ledger leaves open.
 const DURABILITY: &str = "acknowledged commands are in the store exactly once";
@@ -213,16 +214,7 @@ impl Ruling {
             samples,
             margin: (rule.limit != 0.0).then(|| room / rule.limit.abs()),
             verdict,
-            reason: (verdict == Verdict::Fail).then(|| {
-                let unit = rule.figure.unit();
-                format!(
-                    "{} is {}, not {} {}",
-                    rule.figure,
-                    show(value, unit),
-                    rule.comparison,
-                    show(rule.limit, unit)
-                )
-            }),
+            reason: (verdict == Verdict::Fail).then(|| broken(rule, value)),
         }
     }
 
@@ -328,13 +320,25 @@ impl Ruling {
         }
         let note = format!(
             "close: {} of {} requests beyond the limit, so between {} and {} at 95 % confidence, where {} is allowed",
-            share.count,
-            share.of,
+            grouped(share.count),
+            grouped(share.of),
             show(low, Unit::Ratio),
             show(high, Unit::Ratio),
             show(share.allowed, Unit::Ratio),
         );
         self.note(note)
+    }
+}
+
+/// Says that a rule is broken, also when value and limit read the same.
+fn broken(rule: &Rule, value: f64) -> String {
+    let (figure, comparison, unit) = (&rule.figure, rule.comparison, rule.figure.unit());
+    let (observed, limit) = (show(value, unit), show(rule.limit, unit));
+    let off = (value - rule.limit).abs();
+    if observed == limit && off > 0.0 {
+        format!("{figure} is {observed}, not {comparison} {limit}: off by {}", show(off, unit))
+    } else {
+        format!("{figure} is {observed}, not {comparison} {limit}")
     }
 }
 
@@ -555,8 +559,8 @@ mod tests {
         };
         let (pass, fail, clear) = (near(45), near(55), near(20));
         assert_eq!((pass.verdict, fail.verdict), (Verdict::Pass, Verdict::Fail));
-        insta::assert_snapshot!(pass.reason.unwrap(), @"close: 45 of 1000 requests beyond the limit, so between 3.473% and 5.733% at 95 % confidence, where 5% is allowed");
-        assert!(fail.reason.unwrap().contains("close: 55 of 1000"));
+        insta::assert_snapshot!(pass.reason.unwrap(), @"close: 45 of 1,000 requests beyond the limit, so between 3.5 % and 5.7 % at 95 % confidence, where 5 % is allowed");
+        assert!(fail.reason.unwrap().contains("close: 55 of 1,000"));
         assert_eq!((clear.verdict, clear.reason), (Verdict::Pass, None));
     }
 
@@ -710,8 +714,8 @@ mod tests {
     fn headlines_name_what_decides() {
         let headline = |record: &Record, gates: &[&str]| judge(record, &scenario(gates)).headline;
         let record = healthy();
-        insta::assert_snapshot!(headline(&record, &["p95 < 500ms", "error_rate < 1%"]), @"All 2 gates hold; closest is p95 < 500ms: observed 10.455ms over 6000 samples.");
-        insta::assert_snapshot!(headline(&record, &["p95 < 5ms", "mean < 5ms"]), @"Failed: p95 < 5ms: observed 10.455ms over 6000 samples (1 more gate failed).");
+        insta::assert_snapshot!(headline(&record, &["p95 < 500ms", "error_rate < 1%"]), @"All 2 gates hold; closest is p95 < 500ms: observed 10.5 ms over 6,000 samples.");
+        insta::assert_snapshot!(headline(&record, &["p95 < 5ms", "mean < 5ms"]), @"Failed: p95 < 5ms: observed 10.5 ms over 6,000 samples (1 more gate failed).");
         insta::assert_snapshot!(headline(&record, &[]), @"Inconclusive: the scenario has no gates.");
         let mut blind = healthy();
         blind.timeline = Timeline::default();
@@ -770,6 +774,14 @@ mod tests {
         assert_eq!(gate(&record, "p95 < 500ms").verdict, Verdict::Pass);
         assert_eq!(gate(&record, "p95 < 5ms").verdict, Verdict::Fail);
         assert_eq!(gate(&record, "replica_share > 40%").verdict, Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn a_value_that_reads_like_its_limit_says_how_far_off_it_is() {
+        let reason = |rule: &str| gate(&healthy(), rule).reason.unwrap();
+        assert!(reason("p95 < 10.452ms").starts_with("p95 is 10.5 ms, not < 10.5 ms: off by 3 µs"));
+        assert!(reason("p95 < 5ms").starts_with("p95 is 10.5 ms, not < 5 ms"));
+        assert!(!reason("p95 < 5ms").contains("off by"));
     }
 
     #[test]

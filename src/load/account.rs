@@ -1,6 +1,7 @@
 //! The account: what the schedule asked for, and of that, what the worker has told so far. Kept by the session, so that
 //! a worker that dies takes nothing with it, and cannot make what it left undone look as if it had never been asked.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
@@ -9,7 +10,8 @@ use super::frame::WorkerPlan;
 use super::schedule::Schedule;
 use super::tally::{OperationTally, Tally, second_of};
 use crate::archive::{
-    GooseCount, LedgerEntry, LoadRecord, LoadSecond, OperationRecord, OperationSecond, WorkerEnd,
+    FAILURES_MAX, Failure, GooseCount, LedgerEntry, LoadRecord, LoadSecond, OperationRecord,
+    OperationSecond, RarerFailures, WorkerEnd,
 };
 
 /// How many seconds past axis and time-outs a worker may speak of, before its figures are nonsense.
@@ -22,23 +24,6 @@ pub struct Driven {
     pub record: LoadRecord,
     /// What the client was told about each command.
     pub ledger: Vec<LedgerEntry>,
-    /// Why requests failed: one entry for each operation and reason.
-    pub failures: Vec<Failure>,
-}
-
-/// A reason for which requests of an operation failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// `name` in the scenario.
-    pub operation: String,
-    /// `unexpected status (status 503)`, `connection lost`, `no answer in time` …
-    pub reason: String,
-    /// How many requests.
-    pub count: u64,
-    /// Second of the axis in which the first of them was intended.
-    pub first_s: usize,
-    /// Second of the axis in which the last of them was intended.
-    pub last_s: usize,
 }
 
 /// The record of a run in the making.
@@ -158,8 +143,18 @@ impl Account {
         self.record.goose = goose;
         self.record.worker = worker;
         let failures = self.failures.into_values().collect();
-        Driven { record: self.record, ledger: self.ledger, failures }
+        (self.record.failures, self.record.rarer_failures) = most_frequent(failures);
+        Driven { record: self.record, ledger: self.ledger }
     }
+}
+
+/// The rows to keep, and what the others come to.
+fn most_frequent(mut failures: Vec<Failure>) -> (Vec<Failure>, Option<RarerFailures>) {
+    failures.sort_by_key(|failure| Reverse(failure.count));
+    let rarer = failures.split_off(FAILURES_MAX.min(failures.len()));
+    let requests = rarer.iter().map(|failure| failure.count).sum();
+    let left_out = RarerFailures { rows: rarer.len() as u64, requests };
+    (failures, (!rarer.is_empty()).then_some(left_out))
 }
 
 fn absorb(sum: &mut OperationSecond, part: &OperationSecond) {
@@ -246,7 +241,7 @@ mod tests {
             let part = OperationTally { operation: 1, second, counts, failures };
             account.add(&Tally { operations: vec![part], ..Tally::default() }).unwrap();
         }
-        let failures = account.close(None, WorkerEnd::Finished).failures;
+        let failures = account.close(None, WorkerEnd::Finished).record.failures;
         let expected = Failure {
             operation: "operation 1".into(),
             reason: "connection lost".into(),
@@ -255,6 +250,24 @@ mod tests {
             last_s: 2,
         };
         assert_eq!(failures, [expected]);
+    }
+
+    #[test]
+    fn the_most_frequent_reasons_are_kept_and_the_others_are_counted() {
+        let mut account = account(1);
+        let failures = (1..=60).map(|count| (format!("unexpected status (status {count})"), count));
+        let failures = failures.collect();
+        let part = OperationTally {
+            operation: 0,
+            second: 0,
+            counts: OperationSecond::default(),
+            failures,
+        };
+        account.add(&Tally { operations: vec![part], ..Tally::default() }).unwrap();
+        let record = account.close(None, WorkerEnd::Finished).record;
+        let counts: Vec<u64> = record.failures.iter().map(|failure| failure.count).collect();
+        assert_eq!(counts, (11..=60).rev().collect::<Vec<_>>());
+        assert_eq!(record.rarer_failures, Some(RarerFailures { rows: 10, requests: 55 }));
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod token;
 mod user;
 mod worker;
 
-pub use account::{Driven, Failure};
+pub use account::Driven;
 pub use drive::{DriveEvent, LoadError, Progress, drive};
 pub use frame::{Frame, Order, PROTOCOL, WorkerPlan};
 pub use schedule::{Arrival, Schedule, Shard};

@@ -113,6 +113,9 @@ fn load(lines: &mut Vec<String>, report: &Report) {
         format!("p50 {}, p99 {}, max {}", time(lag.p50), time(lag.p99), time(lag.max))
     });
     lines.push(labelled("", &format!("not OK: {failures}; send lag: {lag}")));
+    if let Some(row) = report.failures.rows.first() {
+        lines.push(labelled("Failures", &cut(&row.sentence(), COLUMNS_MAX - 10)));
+    }
 }
 
 fn checks(lines: &mut Vec<String>, report: &Report, colour: Colour) {
@@ -237,6 +240,7 @@ mod tests {
             check.check.clone_from(&endless);
             check.state = CheckState::Red;
         }
+        long.failures.rows[0].failure.reason.clone_from(&endless);
         for check in &mut long.audit {
             check.detail.clone_from(&endless);
             check.state = AuditState::Red;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::figures::{LoadFigures, OperationFigures, Percentiles};
 use super::model::Report;
-use crate::archive::{AuditState, Environment};
+use crate::archive::{AuditState, Environment, RarerFailures};
 use crate::gates::{Bias, CheckState, Counts, Figure, Unit, Verdict};
 
 /// Version of the document's shape.
@@ -21,6 +21,9 @@ struct Document<'a> {
     gates: Vec<Gate<'a>>,
     load: Load,
     operations: Vec<Operation<'a>>,
+    failures: Vec<Failure<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rarer_failures: Option<RarerFailures>,
     signals: BTreeMap<String, Signal>,
     validity: Vec<Check<'a>>,
     audit: Vec<Audit<'a>>,
@@ -102,6 +105,17 @@ struct Times {
     max: Option<u64>,
 }
 
+/// Requests that failed for one reason, over the whole run.
+#[derive(Serialize)]
+struct Failure<'a> {
+    operation: &'a str,
+    reason: &'a str,
+    count: u64,
+    first_s: usize,
+    last_s: usize,
+    share: Option<f64>,
+}
+
 /// A signal of one value, or of several statistics.
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -158,6 +172,8 @@ pub(super) fn render(report: &Report) -> String {
         gates: gates(report),
         load: load(&report.load),
         operations: report.operations.iter().map(operation).collect(),
+        failures: failures(report),
+        rarer_failures: report.failures.rarer,
         signals: signals(&report.signals),
         validity: validity(report),
         audit: audit(report),
@@ -243,6 +259,18 @@ fn times(percentiles: Option<Percentiles>) -> Times {
         p999: percentiles.map(|p| p.p999),
         max: percentiles.map(|p| p.max),
     }
+}
+
+fn failures(report: &Report) -> Vec<Failure<'_>> {
+    let rows = report.failures.rows.iter().map(|row| Failure {
+        operation: &row.failure.operation,
+        reason: &row.failure.reason,
+        count: row.failure.count,
+        first_s: row.failure.first_s,
+        last_s: row.failure.last_s,
+        share: row.share.map(rounded),
+    });
+    rows.collect()
 }
 
 /// `projection_lag_ms_p95` and `projection_lag_ms_max` become one signal with two statistics.

@@ -9,9 +9,11 @@ use crate::archive::AuditState;
 use crate::gates::{CheckState, GateOutcome, Verdict};
 
 /// Rows of the gates together; the lines around them are few, and none is longer than a text may be.
-const GATES_MAX_BYTES: usize = 36_000;
+const GATES_MAX_BYTES: usize = 34_000;
 /// Reasons, validity checks and audit checks: at most this many of each.
 const CHECKS_MAX: usize = 10;
+/// The most frequent reasons for failures.
+const FAILURES_MAX: usize = 5;
 const TEXT_MAX_BYTES: usize = 300;
 const COMMAND_MAX_CHARS: usize = 500;
 
@@ -29,6 +31,7 @@ pub(super) fn render(report: &Report) -> String {
     line(&mut text, format_args!("{headline}\n"));
     gates(&mut text, report);
     load(&mut text, report);
+    failures(&mut text, report);
     checks(&mut text, report);
     let run = &report.run;
     let command: String = run.command.replace("```", "").chars().take(COMMAND_MAX_CHARS).collect();
@@ -103,6 +106,24 @@ fn load(text: &mut String, report: &Report) {
             or_not_measured(load.send_lag, |lag| format::duration_us(lag.p99 as f64)),
         ),
     );
+}
+
+fn failures(text: &mut String, report: &Report) {
+    let rows = &report.failures.rows;
+    if rows.is_empty() {
+        let remark = report.failures.remark().unwrap_or_default();
+        line(text, format_args!("\n**Failures** (whole run): {remark}."));
+        return;
+    }
+    line(text, format_args!("\n**Failures** (whole run), the most frequent first:"));
+    for row in rows.iter().take(FAILURES_MAX) {
+        line(text, format_args!("- {}", inline(&row.sentence())));
+    }
+    let rarer = report.failures.rarer.map_or(0, |rarer| rarer.rows);
+    let left = rows.len().saturating_sub(FAILURES_MAX) as u64 + rarer;
+    if left > 0 {
+        line(text, format_args!("- and {} more", format::grouped(left)));
+    }
 }
 
 fn checks(text: &mut String, report: &Report) {
@@ -199,6 +220,9 @@ mod tests {
             check.state = CheckState::Red;
         }
         long.validity = long.validity.iter().cycle().take(500).cloned().collect();
+        for row in &mut long.failures.rows {
+            row.failure.reason.clone_from(&endless);
+        }
         for check in &mut long.audit {
             check.check.clone_from(&endless);
             check.detail.clone_from(&endless);

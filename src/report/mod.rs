@@ -6,6 +6,7 @@
 mod charts;
 mod console;
 mod curves;
+mod failures;
 mod figures;
 #[cfg(test)]
 mod fixture;
@@ -19,6 +20,7 @@ mod render;
 
 pub use console::{COLUMNS_MAX, Colour, LINES_MAX, render_console};
 pub use curves::{Curve, Curves};
+pub use failures::{FailureRow, Failures};
 pub use figures::{LoadFigures, OperationFigures, PercentileCurve, Percentiles};
 pub use model::Report;
 pub use render::render_all;

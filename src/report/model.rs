@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::curves::Curves;
+use super::failures::Failures;
 use super::figures::{LoadFigures, OperationFigures, PercentileCurve};
 use super::format;
 use crate::archive::{
@@ -32,6 +33,8 @@ pub struct Report {
     pub load: LoadFigures,
     /// In the scenario's order.
     pub operations: Vec<OperationFigures>,
+    /// Why requests failed.
+    pub failures: Failures,
     /// Response time by percentile, all operations together.
     pub response: PercentileCurve,
     /// Service time by percentile, all operations together.
@@ -75,6 +78,7 @@ impl Report {
             gates,
             load: LoadFigures::of(record, &run),
             operations: operations.map(|o| OperationFigures::of(record, o)).collect(),
+            failures: Failures::of(record),
             response: PercentileCurve::of(&run.response),
             service: PercentileCurve::of(&run.service),
             signals: judgement.signals.clone(),

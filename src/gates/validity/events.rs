@@ -8,6 +8,7 @@ use crate::archive::{OperationSecond, Record};
 use crate::gates::signals::increase;
 use crate::gates::verdict::{Undermines, ValidityCheck};
 use crate::scenario::{Scenario, Target};
+use crate::units::show::grouped;
 
 const APPENDED: &str = "backend_events_appended_total";
 const STORED: &str = "pg_events_total";
@@ -34,8 +35,11 @@ pub(super) fn events_proven(record: &Record, scenario: &Scenario) -> ValidityChe
     let told: u64 = acknowledged.map(|second| second.acknowledged).sum();
     let unknown = unknown(record, scenario, &stretch);
     let detail = format!(
-        "{told} acknowledged to the client and {unknown} without a clear answer, {appended} appended by the backend's \
-         count, {stored} in the store"
+        "{} acknowledged to the client and {} without a clear answer, {} appended by the backend's count, {} in the store",
+        grouped(told),
+        grouped(unknown),
+        grouped(appended as u64),
+        grouped(stored as u64)
     );
     let (least, most) = (told as f64, (told + unknown) as f64);
     let possible = |count: f64| {

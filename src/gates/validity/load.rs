@@ -7,6 +7,7 @@ use crate::archive::{Distribution, OperationRecord, Record, WorkerEnd};
 use crate::gates::figures::{Counts, Part, RequestFigures, intended_per_second};
 use crate::gates::show::show;
 use crate::gates::verdict::{Bias, Unit, ValidityCheck};
+use crate::units::show::grouped;
 
 /// Seconds over which the offered and the achieved rate are held together.
 const RATE_SPAN_S: usize = 5;
@@ -110,9 +111,10 @@ pub(super) fn nothing_dropped(record: &Record) -> ValidityCheck {
     let counts = RequestFigures::of(record, Part::Run).counts;
     match (counts.dropped, counts.intended) {
         (_, 0) => grey(CHECK, "nothing was intended in the measured window"),
-        (0, intended) => green(CHECK, format!("all {intended} arrivals were sent")),
+        (0, intended) => green(CHECK, format!("all {} arrivals were sent", grouped(intended))),
         (dropped, intended) => {
             let share = show(dropped as f64 / intended as f64, Unit::Ratio);
+            let (dropped, intended) = (grouped(dropped), grouped(intended));
             let detail = format!("{dropped} of {intended} arrivals ({share}) were never sent");
             red(CHECK, Bias::LooksBetter, detail)
         }
@@ -149,7 +151,10 @@ pub(super) fn accounting(record: &Record) -> ValidityCheck {
         0 => grey(CHECK, "nothing was intended"),
         _ => green(
             CHECK,
-            format!("{total} intended = ok + errors + time-outs + dropped, for each operation"),
+            format!(
+                "{} intended = ok + errors + time-outs + dropped, for each operation",
+                grouped(total)
+            ),
         ),
     }
 }
@@ -167,7 +172,10 @@ pub(super) fn goose_agrees(record: &Record) -> ValidityCheck {
     });
     let detail = format!(
         "goose: {} ok, {} failed; recorded: {} ok, {} failed",
-        goose.ok, goose.failed, ours.0, ours.1
+        grouped(goose.ok),
+        grouped(goose.failed),
+        grouped(ours.0),
+        grouped(ours.1)
     );
     if (goose.ok, goose.failed) == ours {
         green(CHECK, detail)

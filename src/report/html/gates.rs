@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::icon;
-use super::page::{Section, absent};
+use super::page::{Section, absent, scroll};
 use crate::gates::{GateOutcome, Verdict};
 use crate::report::format;
 use crate::report::model::{Report, gate_place};
@@ -36,8 +36,9 @@ pub(super) fn section(report: &Report) -> Section {
 }
 
 fn table(gates: &[GateOutcome]) -> Markup {
-    html! {
-        div.box {
+    scroll(
+        "Gates",
+        html! {
             table {
                 thead {
                     tr {
@@ -47,8 +48,8 @@ fn table(gates: &[GateOutcome]) -> Markup {
                 }
                 tbody { @for gate in gates { (row(gate)) } }
             }
-        }
-    }
+        },
+    )
 }
 
 fn row(gate: &GateOutcome) -> Markup {

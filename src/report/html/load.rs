@@ -2,7 +2,7 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::page::{Section, absent};
+use super::page::{Section, absent, scroll};
 use crate::gates::Counts;
 use crate::report::charts::{self, Drawn};
 use crate::report::figures::{OperationFigures, Percentiles, not_ok};
@@ -99,9 +99,10 @@ pub(super) fn over_time(report: &Report) -> Section {
             "One time axis for all, in seconds from the first intended arrival. The shaded warm-up is not judged; a gap in a \
              line is a second that could not be read.{incidents}"
         ),
-        body: html! {
-            div.box { @for (name, unit, drawn) in &charts { (figure(name, unit, drawn)) } }
-        },
+        body: scroll(
+            "Charts over time",
+            html! { @for (name, unit, drawn) in &charts { (figure(name, unit, drawn)) } },
+        ),
     }
 }
 
@@ -114,7 +115,7 @@ pub(super) fn by_percentile(report: &Report) -> Section {
         says: "Every further nine gets the same room, so the slowest requests cannot hide. Response time counts from the intended \
                send, service time from the real one: where they part, requests waited before they were sent."
             .to_owned(),
-        body: html! { div.box { (figure("All operations", "measured window", &drawn)) } },
+        body: scroll("Latency by percentile", html! { (figure("All operations", "measured window", &drawn)) }),
     }
 }
 
@@ -151,8 +152,9 @@ pub(super) fn operations(report: &Report) -> Section {
 
 fn operation_table(operations: &[OperationFigures]) -> Markup {
     const COLUMNS: [&str; 6] = ["p50", "p90", "p95", "p99", "p99.9", "max"];
-    html! {
-        div.box {
+    scroll(
+        "Operations",
+        html! {
             table.dense {
                 thead {
                     tr {
@@ -171,8 +173,8 @@ fn operation_table(operations: &[OperationFigures]) -> Markup {
                 }
                 tbody { @for operation in operations { (operation_row(operation)) } }
             }
-        }
-    }
+        },
+    )
 }
 
 fn operation_row(operation: &OperationFigures) -> Markup {

@@ -1,5 +1,6 @@
 //! `report.html`: one file, no network, no script; a section per question, in the order in which people ask.
 
+mod failures;
 mod gates;
 mod icon;
 mod load;

@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{gates, icon, load, run, server, trust};
+use super::{failures, gates, icon, load, run, server, trust};
 use crate::gates::Verdict;
 use crate::report::format::{self, or_not_measured};
 use crate::report::model::{Report, gate_place, verdict_word};
@@ -20,6 +20,7 @@ pub(in crate::report) fn render(report: &Report) -> String {
         load::over_time(report),
         load::by_percentile(report),
         load::operations(report),
+        failures::section(report),
         server::signals(report),
         trust::validity(report),
         trust::audit(report),
@@ -83,6 +84,11 @@ impl Section {
     }
 }
 
+/// A box whose content may be wider than the window: a keyboard can reach and scroll it too.
+pub(super) fn scroll(name: &str, content: Markup) -> Markup {
+    html! { div.box tabindex="0" role="region" aria-label=(name) { (content) } }
+}
+
 /// What stands where nothing was measured.
 pub(super) fn absent() -> Markup {
     html! { span.absent { (format::NOT_MEASURED) } }
@@ -132,12 +138,13 @@ mod tests {
     use crate::report::fixture::{Variant, report};
 
     /// In the order in which people ask.
-    const SECTIONS: [&str; 12] = [
+    const SECTIONS: [&str; 13] = [
         "gates",
         "load",
         "time",
         "percentiles",
         "operations",
+        "failures",
         "signals",
         "validity",
         "audit",
@@ -215,11 +222,12 @@ mod tests {
         hostile.gates[0].gate.clone_from(&text);
         hostile.gates[0].reason = Some(text.clone());
         hostile.operations[0].name.clone_from(&text);
+        hostile.failures.rows[0].failure.reason.clone_from(&text);
         hostile.curves.cpu[0].0.clone_from(&text);
         hostile.incidents =
             vec![Incident { second: Some(3), what: text.clone(), detail: text.clone() }];
         let page = render(&hostile);
         assert!(!page.contains("<script"));
-        assert!(page.matches("&lt;script&gt;").count() >= 9);
+        assert!(page.matches("&lt;script&gt;").count() >= 10);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::page::{Section, absent};
+use super::page::{Section, absent, scroll};
 use crate::archive::Environment;
 use crate::report::format;
 use crate::report::model::Report;
@@ -16,25 +16,23 @@ pub(super) fn incidents(report: &Report) -> Section {
         id: "incidents",
         title: "Incidents",
         says: "What happened during the run and should not have: a process that died, an observer that failed.".to_owned(),
-        body: html! {
-            div.box {
-                @if report.incidents.is_empty() { p.plain { "None." } } @else {
-                    table {
-                        thead { tr { th.num.slim { "No." } th.num.slim { "Second" } th.slim { "What" } th { "Happened" } } }
-                        tbody {
-                            @for (number, incident) in (1..).zip(&report.incidents) {
-                                tr {
-                                    td.num { (number) }
-                                    td.num { @match incident.second { Some(s) => (s), None => span.absent { "unknown" } } }
-                                    th.word scope="row" { (incident.what) }
-                                    td { (incident.detail) }
-                                }
+        body: scroll("Incidents", html! {
+            @if report.incidents.is_empty() { p.plain { "None." } } @else {
+                table {
+                    thead { tr { th.num.slim { "No." } th.num.slim { "Second" } th.slim { "What" } th { "Happened" } } }
+                    tbody {
+                        @for (number, incident) in (1..).zip(&report.incidents) {
+                            tr {
+                                td.num { (number) }
+                                td.num { @match incident.second { Some(s) => (s), None => span.absent { "unknown" } } }
+                                th.word scope="row" { (incident.what) }
+                                td { (incident.detail) }
                             }
                         }
                     }
                 }
             }
-        },
+        }),
     }
 }
 
@@ -51,8 +49,9 @@ pub(super) fn stages(report: &Report) -> Section {
         id: "stages",
         title: "Stages",
         says: format!("Wall time of the run: {} together.", format::duration_us(total * 1e6)),
-        body: html! {
-            div.box {
+        body: scroll(
+            "Stages",
+            html! {
                 @if report.stages.is_empty() { p.plain { (absent()) } } @else {
                     table {
                         thead { tr { th { "Stage" } th.num { "Took" } th { "One after the other, to scale" } } }
@@ -69,8 +68,8 @@ pub(super) fn stages(report: &Report) -> Section {
                         }
                     }
                 }
-            }
-        },
+            },
+        ),
     }
 }
 
@@ -88,12 +87,10 @@ pub(super) fn environment(report: &Report) -> Section {
         says: "Figures of two runs compare only when these agree. Settings are what the running servers reported.".to_owned(),
         body: html! {
             div.pairs {
-                div.box { (pairs(conditions)) }
-                div {
-                    div.box { (pairs(facts(machine))) }
-                    @if !machine.postgres_settings.is_empty() { div.box { (settings(machine)) } }
-                }
+                (scroll("Conditions", pairs(conditions)))
+                (scroll("Environment", pairs(facts(machine))))
             }
+            @if !machine.postgres_settings.is_empty() { (scroll("Settings of Postgres", settings(machine))) }
         },
     }
 }
@@ -154,11 +151,22 @@ fn settings(machine: &Environment) -> Markup {
                     tr {
                         th.word scope="row" { (name) }
                         @for server in &servers {
-                            td { @match values.get(server) { Some(value) => (value), None => (absent()) } }
+                            td { (setting(values.get(server))) }
                         }
                     }
                 }
             }
+        }
+    }
+}
+
+/// An empty value is a value: `listen_addresses` of a server that only a socket leads to.
+fn setting(value: Option<&&str>) -> Markup {
+    html! {
+        @match value {
+            Some(&"") => span.absent { "empty" },
+            Some(value) => (value),
+            None => (absent()),
         }
     }
 }
@@ -170,6 +178,6 @@ pub(super) fn command(report: &Report) -> Section {
         title: "Repeat",
         says: "Same seed, same population, same schedule to the microsecond. The scenario as run is in scenario.toml beside this file."
             .to_owned(),
-        body: html! { div.box { pre { code { (report.run.command) } } } },
+        body: scroll("Command", html! { pre { code { (report.run.command) } } }),
     }
 }

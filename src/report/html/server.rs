@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use maud::html;
 
-use super::page::{Section, absent};
+use super::page::{Section, absent, scroll};
 use crate::gates::Figure;
 use crate::report::format;
 use crate::report::json::statistic;
@@ -30,26 +30,24 @@ pub(super) fn signals(report: &Report) -> Section {
         says: "Figures about the servers over the measured window, from the backend's own counters and from Postgres. Where both tell \
                the same thing, validity says whether they agree."
             .to_owned(),
-        body: html! {
-            div.box {
-                @if rows.is_empty() { p.plain { (absent()) } } @else {
-                    table {
-                        thead { tr { th { "Signal" } th { "Figure" } th.num { "Samples" } } }
-                        tbody {
-                            @for (name, figures) in &rows {
-                                tr {
-                                    th.word scope="row" { (name) }
-                                    @if figures.is_empty() { td { (absent()) } td.num { "0" } } @else {
-                                        td {
-                                            @for (index, (part, figure)) in figures.iter().enumerate() {
-                                                @if index > 0 { " · " }
-                                                @if !part.is_empty() { (part) " " }
-                                                span.strong.word { (format::figure(figure.value, figure.unit)) }
-                                            }
+        body: scroll("Signals", html! {
+            @if rows.is_empty() { p.plain { (absent()) } } @else {
+                table {
+                    thead { tr { th { "Signal" } th { "Figure" } th.num { "Samples" } } }
+                    tbody {
+                        @for (name, figures) in &rows {
+                            tr {
+                                th.word scope="row" { (name) }
+                                @if figures.is_empty() { td { (absent()) } td.num { "0" } } @else {
+                                    td {
+                                        @for (index, (part, figure)) in figures.iter().enumerate() {
+                                            @if index > 0 { " · " }
+                                            @if !part.is_empty() { (part) " " }
+                                            span.strong.word { (format::figure(figure.value, figure.unit)) }
                                         }
-                                        td.num {
-                                            (format::grouped(figures.iter().map(|(_, f)| f.samples).max().unwrap_or(0)))
-                                        }
+                                    }
+                                    td.num {
+                                        (format::grouped(figures.iter().map(|(_, f)| f.samples).max().unwrap_or(0)))
                                     }
                                 }
                             }
@@ -57,6 +55,6 @@ pub(super) fn signals(report: &Report) -> Section {
                     }
                 }
             }
-        },
+        }),
     }
 }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::icon;
-use super::page::Section;
+use super::page::{Section, scroll};
 use crate::gates::Bias;
 use crate::report::format;
 use crate::report::markdown::{audit_sentence, validity_counts};
@@ -19,8 +19,9 @@ pub(super) fn validity(report: &Report) -> Section {
              grey was not measured and never counts as good.",
             validity_counts(report)
         ),
-        body: html! {
-            div.box {
+        body: scroll(
+            "Validity",
+            html! {
                 @if report.validity.is_empty() { p.plain.absent { "No check of the run was made." } } @else {
                     table {
                         thead { tr { th { "State" } th { "Check" } th { "Found" } } }
@@ -35,8 +36,8 @@ pub(super) fn validity(report: &Report) -> Section {
                         }
                     }
                 }
-            }
-        },
+            },
+        ),
     }
 }
 
@@ -62,8 +63,9 @@ pub(super) fn audit(report: &Report) -> Section {
             "After the load, what the client was told is held against the databases: {}. A grey check could not be made.",
             audit_sentence(report)
         ),
-        body: html! {
-            div.box {
+        body: scroll(
+            "Audit",
+            html! {
                 @if report.audit.is_empty() { p.plain.absent { "No audit was made: nothing here says that acknowledged work is durable." } } @else {
                     table {
                         thead { tr { th { "State" } th { "What must be true" } th.num { "Checked" } th { "Found" } } }
@@ -79,7 +81,7 @@ pub(super) fn audit(report: &Report) -> Section {
                         }
                     }
                 }
-            }
-        },
+            },
+        ),
     }
 }
