@@ -126,13 +126,17 @@ async fn serve(command: &Serve) -> anyhow::Result<()> {
     let signalled = async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping: finishing what is in flight");
+        let mut either = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        either().await;
+        tracing::info!("stopping: finishing what is in flight; a second signal ends at once");
         stop.cancel();
-        std::future::pending::<std::io::Result<()>>().await
+        either().await;
+        Err(std::io::Error::other("finish what was in flight: told to end at once"))
     };
     tokio::select! {
         served = served => Ok(served?),

@@ -9,6 +9,8 @@ use serde::de::{self, Deserialize, Deserializer};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::domain::Day;
+
 /// A position in the entries of an organisation, newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor {
@@ -33,10 +35,8 @@ impl FromStr for Cursor {
             let (day, id) = text.split_at_checked(DAY_DIGITS)?;
             let day = i32::from_str_radix(day, 16).ok()?;
             let id = (id.len() == 32).then_some(id)?;
-            Some(Self {
-                date: NaiveDate::from_num_days_from_ce_opt(day)?,
-                id: Uuid::try_parse(id).ok()?,
-            })
+            let day = Day::try_from(NaiveDate::from_num_days_from_ce_opt(day)?).ok()?;
+            Some(Self { date: day.date(), id: Uuid::try_parse(id).ok()? })
         };
         parsed()
             .ok_or("not a cursor that this server gave; pass `next` of the page before, unchanged")

@@ -86,13 +86,21 @@ impl OrgCache {
             let load = load(freshness);
             async { load.await.map(Arc::new) }
         };
-        let (found, lookup) = self.namespace.get_or_load(org, asker, load(Freshness::Any)).await?;
-        let version = found.value.as_ref().map_or(Version::ZERO, |record| record.version);
-        if self.floors.get(&org).await.is_none_or(|floor| version >= floor) {
-            return Ok((found, lookup));
+        for freshness in [Freshness::Any, Freshness::Newest] {
+            let (found, lookup) = self.namespace.get_or_load(org, asker, load(freshness)).await?;
+            let version = found.value.as_ref().map_or(Version::ZERO, |record| record.version);
+            if self.floors.get(&org).await.is_none_or(|floor| version >= floor) {
+                return Ok((found, lookup));
+            }
+            self.namespace.forget(org).await;
         }
+        // Each time someone else's load of an older record was joined.
+        Ok((load(Freshness::Newest).await?, Lookup::Miss))
+    }
+
+    /// After an update of which nobody knows whether it was committed.
+    pub(crate) async fn forget(&self, org: OrgId) {
         self.namespace.forget(org).await;
-        self.namespace.get_or_load(org, asker, load(Freshness::Newest)).await
     }
 
     /// Takes note of a committed update.

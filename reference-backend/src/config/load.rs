@@ -132,6 +132,7 @@ impl Config {
         above_zero("event_store.feed_batches", store.feed_batches as u64);
         above_zero("projections.batch_events_max", projections.batch_events_max as u64);
         above_zero("projections.transaction_timeout_ms", projections.transaction_timeout_ms.0);
+        above_zero("projections.tries_before_paused", projections.tries_before_paused.into());
         above_zero("projections.retry_first_ms", projections.retry_first_ms.0);
         above_zero("cache.warm_queue", self.cache.warm_queue as u64);
         above_zero("partitions.lock_tries", self.partitions.lock_tries.into());
@@ -144,9 +145,10 @@ impl Config {
         let mut problems = Vec::new();
         let mut names = BTreeSet::new();
         for name in self.database.replicas.iter().map(|replica| replica.name.as_str()) {
-            if name.is_empty() || matches!(name, "primary" | "cache") {
+            let is_label = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+            if !is_label || matches!(name, "primary" | "cache") {
                 problems.push(format!(
-                    "database.replicas: name {name:?}: expected a text other than \"primary\" and \"cache\""
+                    "database.replicas: name {name:?}: expected visible ASCII characters, other than \"primary\" and \"cache\""
                 ));
             } else if !names.insert(name) {
                 problems.push(format!("database.replicas: name {name:?}: given twice"));
@@ -228,9 +230,13 @@ mod tests {
     #[test]
     fn contradictions_are_refused() {
         let bad = "[projections]\nretry_first_ms = 9000\nbatch_events_max = 0\n\
-                   [[database.replicas]]\nname = \"primary\"\nhost = \"/s\"\nport = 1\n";
+                   tries_before_paused = 0\n\
+                   [[database.replicas]]\nname = \"primary\"\nhost = \"/s\"\nport = 1\n\
+                   [[database.replicas]]\nname = \"Köln\"\nhost = \"/s\"\nport = 2\n";
         let message = Config::from_toml(bad).unwrap_err().to_string();
-        for part in ["retry_first_ms", "batch_events_max", "\"primary\""] {
+        for part in
+            ["retry_first_ms", "batch_events_max", "tries_before_paused", "\"primary\"", "\"Köln\""]
+        {
             assert!(message.contains(part), "{part} missing in: {message}");
         }
     }

@@ -2,10 +2,12 @@
 
 mod account;
 mod command;
+mod day;
 mod entry;
 mod ids;
 
 pub use account::CashAccount;
 pub use command::{Action, Command, Event, RecordedEvent, UnknownEventType};
+pub use day::{Day, DayError};
 pub use entry::{Amount, Category, Entry, EntryError};
 pub use ids::{CommandId, OrgId, OrgIdError, PropertyId, Version};

@@ -11,7 +11,7 @@ use moka::future::Cache;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::feed::{Batch, Feed};
 use super::plan::{Account, CommandKey, Given, Known, plan};
@@ -50,6 +50,12 @@ pub(super) struct Appender {
     meters: Meters,
 }
 
+/// Whether the lease was held all the time.
+enum Lease {
+    Kept,
+    TakenAgain,
+}
+
 /// What is known about one batch while it is being written.
 struct Effort {
     answers: HashMap<CommandKey, Given>,
@@ -57,6 +63,17 @@ struct Effort {
     looked_up: bool,
     /// Whether an append was sent and its outcome is not known.
     uncertain: bool,
+}
+
+impl Effort {
+    /// When the batch failed: commands known to be committed are told so all the same.
+    fn answers_or(&self, commands: &[&Command], error: &AppendError) -> Vec<Answer> {
+        let given = |command: &Command| self.answers.get(&(command.org, command.id));
+        commands
+            .iter()
+            .map(|command| given(command).map_or_else(|| Err(error.clone()), |g| g.to(command)))
+            .collect()
+    }
 }
 
 impl Appender {
@@ -128,10 +145,10 @@ impl Appender {
             };
             if !error.is_worth_a_retry() {
                 warn!(shard = %self.shard, %error, "append refused");
-                return vec![Err(AppendError::Unavailable(error.to_string())); commands.len()];
+                return effort.answers_or(commands, &AppendError::Unavailable(error.to_string()));
             }
             if let Err(error) = self.recover(commands, &mut effort, &error).await {
-                return vec![Err(error); commands.len()];
+                return effort.answers_or(commands, &error);
             }
         }
         if let [_] = commands {
@@ -219,12 +236,22 @@ impl Appender {
                 if effort.uncertain { AppendError::Unknown } else { AppendError::Unavailable };
             Err(outcome(reason))
         };
-        let head = match self.head_under_lease().await {
-            Ok(head) => head,
+        let (head, lease) = match self.head_under_lease().await {
+            Ok(found) => found,
             Err(reason) => return failed(effort, reason),
         };
-        // Another process may have written while the lease was gone.
-        self.versions.invalidate_all();
+        if head < self.head {
+            stop_before_history_is_rewritten(self.shard, self.head, head);
+        }
+        match lease {
+            // Another process may have written while the lease was gone.
+            Lease::TakenAgain => self.versions.invalidate_all(),
+            Lease::Kept => {
+                for command in commands {
+                    self.versions.invalidate(&(command.org, command.property)).await;
+                }
+            }
+        }
         let head_before = std::mem::replace(&mut self.head, head);
         self.feed.set_head(ConsistencyToken { shard: self.shard, position: head });
         if let Err(error) = self.look_up(commands, effort).await {
@@ -246,14 +273,14 @@ impl Appender {
         }
     }
 
-    async fn head_under_lease(&mut self) -> Result<i64, String> {
+    async fn head_under_lease(&mut self) -> Result<(i64, Lease), String> {
         let held = Arc::clone(&self.lease_held);
         let held = &held[self.shard.index()];
         if self.writer.holds_lease() {
             match self.writer.head().await {
-                Ok(head) => return Ok(head),
+                Ok(head) => return Ok((head, Lease::Kept)),
                 Err(WriteError::Refused(error)) => return Err(error.to_string()),
-                Err(WriteError::Lost(_)) => {}
+                Err(WriteError::Lost(_) | WriteError::Unsent) => {}
             }
         }
         held.store(false, Ordering::Relaxed);
@@ -262,7 +289,7 @@ impl Appender {
         let head = self.writer.acquire(wait).await.map_err(|error| error.to_string())?;
         held.store(true, Ordering::Relaxed);
         info!(shard = %self.shard, head, "lease taken again");
-        Ok(head)
+        Ok((head, Lease::TakenAgain))
     }
 
     async fn keep_lease(&mut self) {
@@ -297,6 +324,9 @@ impl Appender {
         }
         let found = self.writer.answers(&keys).await?;
         let any = !found.is_empty();
+        for (key, given) in &found {
+            self.answers.insert(*key, given.clone()).await;
+        }
         effort.answers.extend(found);
         Ok(any)
     }
@@ -334,6 +364,14 @@ impl Drop for Appender {
     fn drop(&mut self) {
         self.lease_held[self.shard.index()].store(false, Ordering::Relaxed);
     }
+}
+
+/// The server lacks events that were acknowledged: it is not the one they were written to, or was restored. To go on would
+/// give their positions to others.
+#[expect(clippy::disallowed_methods, reason = "no other task may answer or write from here on")]
+fn stop_before_history_is_rewritten(shard: Shard, acknowledged: i64, found: i64) -> ! {
+    error!(%shard, acknowledged, found, "the shard ends before its last acknowledged event; stopping at once");
+    std::process::exit(1);
 }
 
 /// The database keeps microseconds: so live events and those read back are equal.

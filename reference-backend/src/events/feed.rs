@@ -13,9 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use metrics::{Counter, counter};
 use sqlx::postgres::PgPool;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::read::{ReadError, read_shard};
 use super::{ConsistencyToken, Shard};
@@ -167,7 +169,14 @@ impl Feed {
     ) -> Subscription {
         let (sender, queue) = mpsc::channel(queue_batches);
         lock(&self.subscribers).push(sender);
-        Subscription { feed: Arc::clone(self), queue, store, seen }
+        Subscription {
+            feed: Arc::clone(self),
+            queue,
+            store,
+            seen,
+            first: 0,
+            failed_reads: counter!("backend_feed_read_failures_total"),
+        }
     }
 }
 
@@ -184,6 +193,9 @@ pub(crate) struct Subscription {
     store: PgPool,
     /// Position of the last event given out, by shard.
     seen: Positions,
+    /// Index of the shard that was read back first.
+    first: usize,
+    failed_reads: Counter,
 }
 
 impl Subscription {
@@ -252,22 +264,31 @@ impl Subscription {
         taken.slices.push(Slice { batch, part });
     }
 
+    /// Reads what the queue did not bring, shard by shard; one that cannot be read does not hold up the others.
     async fn catch_up(
         &mut self,
         heads: Positions,
         limit: usize,
         taken: &mut Taken,
     ) -> Result<(), ReadError> {
-        for shard in Shard::all() {
+        // Another shard first each time: the limit that one uses up is not left for those after it.
+        self.first = (self.first + 1) % Shard::COUNT;
+        let mut result = Ok(());
+        for shard in Shard::all().cycle().skip(self.first).take(Shard::COUNT) {
             let seen = self.seen[shard.index()];
-            if seen < heads[shard.index()] && taken.events < limit {
-                let events = read_shard(&self.store, shard, seen, limit - taken.events).await?;
-                if !events.is_empty() {
-                    self.accept(Arc::new(Batch { shard, events }), taken);
+            if seen >= heads[shard.index()] || taken.events >= limit {
+                continue;
+            }
+            match read_shard(&self.store, shard, seen, limit - taken.events).await {
+                Ok(events) => self.accept(Arc::new(Batch { shard, events }), taken),
+                Err(error) => {
+                    warn!(%error, %shard, "events could not be read back");
+                    self.failed_reads.increment(1);
+                    result = Err(error);
                 }
             }
         }
-        Ok(())
+        result
     }
 }
 

@@ -29,13 +29,15 @@ pub(super) enum WriteError {
     Refused(sqlx::Error),
     /// The connection is gone, and with it the lease. Whether the statement took effect is unknown.
     Lost(String),
+    /// There is no connection: the statement was not sent.
+    Unsent,
 }
 
 impl WriteError {
     /// Whether trying again, after a look at what is committed, may work: a lost connection, or a clash of keys.
     pub(super) fn is_worth_a_retry(&self) -> bool {
         match self {
-            Self::Lost(_) => true,
+            Self::Lost(_) | Self::Unsent => true,
             Self::Refused(error) => {
                 error.as_database_error().is_some_and(|error| error.is_unique_violation())
             }
@@ -48,6 +50,7 @@ impl Display for WriteError {
         match self {
             Self::Refused(error) => error.fmt(f),
             Self::Lost(reason) => reason.fmt(f),
+            Self::Unsent => f.write_str("no connection"),
         }
     }
 }
@@ -198,7 +201,7 @@ impl Writer {
 
     /// Taken out for each statement: whatever breaks it off, the connection is then gone and not half used.
     fn take(&mut self) -> Result<PgConnection, WriteError> {
-        self.connection.take().ok_or_else(|| WriteError::Lost("no connection".to_owned()))
+        self.connection.take().ok_or(WriteError::Unsent)
     }
 
     fn settle<T>(

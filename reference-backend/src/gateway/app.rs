@@ -41,8 +41,8 @@ pub(crate) struct Writing {
 }
 
 impl App {
-    /// A read of a projected value: cache → replica → primary. Where this process does not follow the events, it cannot keep
-    /// the cache true, and so asks a server each time.
+    /// A read of a projected value: cache → replica → primary. Where this process does not follow the events, or may
+    /// have lost its lease to one that writes them now, it cannot keep the cache true, and so asks a server each time.
     pub(crate) async fn cached<L, F>(
         &self,
         cache: &LiveCache<L>,
@@ -55,8 +55,9 @@ impl App {
         L: Live,
         F: Future<Output = sqlx::Result<Loaded<L>>> + Send,
     {
-        let freshness = self.as_of(cache.projection(), consistency).await?;
-        let (body, lookup, from) = if self.writing.is_some() {
+        let freshness = self.as_of(org, cache.projection(), consistency).await?;
+        let follows = self.writing.as_ref().is_some_and(|writing| writing.store.leases_held());
+        let (body, lookup, from) = if follows {
             // What the token names has been taken in by the caches, so a value of any age will do: it is brought up to date.
             let answer = cache.read(org, view, load).await?;
             (answer.body, answer.lookup, answer.from)
@@ -81,6 +82,7 @@ impl App {
     /// What a server must have for a read of a projection to show the client's write; waits for the projection.
     pub(crate) async fn as_of(
         &self,
+        org: OrgId,
         projection: Projection,
         consistency: Consistency,
     ) -> Result<Freshness, Problem> {
@@ -88,6 +90,12 @@ impl App {
         let writing = self.writing.as_ref().ok_or_else(|| {
             Problem::unavailable("this process does not follow the writes; leave the token out, or ask one that hosts revenues or expenses")
         })?;
+        // Who waits holds room that others need: nobody waits for a write that was never made.
+        if !writing.store.has_given(org, token) {
+            return Err(Problem::malformed(
+                "the header X-Consistency-Token is not one that a write of this organisation gave",
+            ));
+        }
         let wait = self.settings.read_your_writes_wait_ms.duration();
         match writing.projections.wait_projected(projection, token, wait).await {
             Some(lsn) => Ok(Freshness::AtLeast(lsn)),

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::rows::{At, BalanceRow, split};
 use crate::cache::{Balances, CashBook, CashView, Loaded, WINDOW_DAYS, window_start};
 use crate::db::{Database, Freshness};
-use crate::domain::{OrgId, PropertyId};
+use crate::domain::{Day, OrgId, PropertyId};
 use crate::events::Shard;
 use crate::gateway::{App, Consistency, Params, Problem, Reply, Tenant};
 use crate::projections::Projection;
@@ -30,8 +30,8 @@ pub(super) fn routes() -> Router<Arc<App>> {
 #[serde(deny_unknown_fields)]
 struct Period {
     property: Option<PropertyId>,
-    from: Option<NaiveDate>,
-    to: Option<NaiveDate>,
+    from: Option<Day>,
+    to: Option<Day>,
 }
 
 async fn position(
@@ -57,7 +57,7 @@ async fn balances(
     }
     let (from, to) = bounds(&period, today)?;
     let property = period.property.map(PropertyId::uuid);
-    let freshness = app.as_of(Projection::Finance, consistency).await?;
+    let freshness = app.as_of(org, Projection::Finance, consistency).await?;
     let mut reader = app.databases.read(Database::Finance, freshness);
     let query = || sqlx::query_as(PERIOD).bind(org.get()).bind(from).bind(to).bind(property);
     let rows: Vec<BalanceRow> = reader.fetch_all(query).await?;
@@ -67,8 +67,8 @@ async fn balances(
 
 /// The first and last day asked for.
 fn bounds(period: &Period, today: NaiveDate) -> Result<(NaiveDate, NaiveDate), Problem> {
-    let to = period.to.unwrap_or(today);
-    let from = period.from.unwrap_or_else(|| to - Days::new(WINDOW_DAYS - 1));
+    let to = period.to.map_or(today, Day::date);
+    let from = period.from.map_or_else(|| to - Days::new(WINDOW_DAYS - 1), Day::date);
     if from > to {
         return Err(Problem::malformed(format!("`from` {from} is after `to` {to}")));
     }
@@ -123,10 +123,11 @@ mod tests {
     #[test]
     fn a_period_is_31_days_unless_said_and_never_above_a_year() {
         let day = |text: &str| text.parse::<NaiveDate>().unwrap();
+        let optional = |text: &str| (!text.is_empty()).then(|| Day::try_from(day(text)).unwrap());
         let period = |from: &str, to: &str| Period {
             property: None,
-            from: from.parse().ok(),
-            to: to.parse().ok(),
+            from: optional(from),
+            to: optional(to),
         };
         let today = day("2026-11-30");
         assert_eq!(bounds(&period("", ""), today).unwrap(), (day("2026-10-31"), today));

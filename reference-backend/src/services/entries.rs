@@ -12,7 +12,7 @@ use super::rows::{At, EntryRow, split};
 use crate::cache::{Asker, Cursor, FirstPage, Loaded, PAGE_ROWS, Page, Row, Side};
 use crate::db::{Database, Freshness};
 use crate::domain::{
-    Action, Amount, Category, Command, CommandId, Entry, OrgId, PropertyId, Version,
+    Action, Amount, Category, Command, CommandId, Day, Entry, OrgId, PropertyId, Version,
 };
 use crate::events::{AppendError, Appended, Shard};
 use crate::gateway::{App, CONSISTENCY_TOKEN, Consistency, IdempotencyKey, Problem, Reply, Tenant};
@@ -123,8 +123,8 @@ impl From<AppendError> for Problem {
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Listing {
-    from: Option<NaiveDate>,
-    to: Option<NaiveDate>,
+    from: Option<Day>,
+    to: Option<Day>,
     limit: Option<usize>,
     after: Option<Cursor>,
 }
@@ -149,7 +149,7 @@ pub(super) async fn list(
         let load = |freshness| load(app, org, side, freshness);
         return app.cached(app.caches.first_pages(side), org, consistency, (), load).await;
     }
-    let freshness = app.as_of(Projection::Finance, consistency).await?;
+    let freshness = app.as_of(org, Projection::Finance, consistency).await?;
     let (_, rows, server) = fetch(app, org, side, &listing, limit, freshness).await?;
     Ok(Reply::json(&Page::new(&rows, limit), server))
 }
@@ -201,8 +201,8 @@ async fn fetch(
         Side::Expenses => EXPENSES,
     };
     let horizon = app.horizon.load();
-    let from = listing.from.unwrap_or(horizon.first).max(horizon.first);
-    let to = listing.to.unwrap_or(horizon.end).min(horizon.end);
+    let from = listing.from.map_or(horizon.first, Day::date).max(horizon.first);
+    let to = listing.to.map_or(horizon.end, Day::date).min(horizon.end);
     // Without a cursor, below a row that is later than all.
     let (date, id) =
         listing.after.map_or((horizon.end, Uuid::max()), |after| (after.date, after.id));

@@ -72,7 +72,7 @@ async fn list(
             "limit {limit}: expected a number from 1 to {LIMIT_MAX}"
         )));
     }
-    let freshness = app.as_of(Projection::Finance, consistency).await?;
+    let freshness = app.as_of(org, Projection::Finance, consistency).await?;
     let mut reader = app.databases.read(Database::EventStore, freshness);
     let snapshot_version = snapshot_version(&mut reader, org, property).await?;
     let after = after_version.unwrap_or(Version::ZERO);

@@ -95,12 +95,30 @@ async fn rename(
             "name: expected 1 to {NAME_CHARS_MAX} characters without control characters"
         )));
     }
-    let query = sqlx::query_as(RENAME).bind(org.get()).bind(name);
-    let renamed: Option<OrgRow> =
-        query.fetch_optional(app.databases.write(Database::Shared)).await?;
-    let record = renamed.ok_or_else(|| no_such(org))?.record();
-    app.caches.orgs.updated(org, record.version).await;
+    // A task of its own: a client that goes away between commit and cache must not leave the old name behind.
+    let renamed = tokio::spawn(async move { update_name(&app, org, &name).await }).await;
+    let renamed = renamed.unwrap_or_else(|_| Err(Problem::internal()))?;
+    let record = renamed.ok_or_else(|| no_such(org))?;
     Ok(([(CONTENT_TYPE, "application/json")], record.body))
+}
+
+async fn update_name(app: &App, org: OrgId, name: &str) -> Result<Option<OrgRecord>, Problem> {
+    let query = sqlx::query_as(RENAME).bind(org.get()).bind(name);
+    let renamed: sqlx::Result<Option<OrgRow>> =
+        query.fetch_optional(app.databases.write(Database::Shared)).await;
+    match renamed {
+        Ok(row) => {
+            let record = row.map(|row| row.record());
+            if let Some(record) = &record {
+                app.caches.orgs.updated(org, record.version).await;
+            }
+            Ok(record)
+        }
+        Err(error) => {
+            app.caches.orgs.forget(org).await;
+            Err(error.into())
+        }
+    }
 }
 
 async fn list_properties(

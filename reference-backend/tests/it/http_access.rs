@@ -6,7 +6,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::common::Cluster;
-use crate::http_server::{Server, bearer, body, first_property, json_of, populate, problem_of};
+use crate::http_server::{
+    Server, TOKEN_HEADER, bearer, body, first_property, json_of, populate, problem_of,
+};
 
 const ROUTES: [(Method, &str); 12] = [
     (Method::GET, "/v1/orgs/1"),
@@ -64,6 +66,10 @@ async fn what_is_wrong_is_refused_by_name() {
         ("/revenues?from=yesterday", "from"),
         ("/cash/balances?from=2020-01-01&to=2024-01-01", "366 days"),
         ("/cash/balances?property=7", "property"),
+        ("/cash/balances?to=-262143-01-01", "expected one from 1900-01-01"),
+        ("/revenues?from=%2B262142-12-31", "expected one from 1900-01-01"),
+        ("/expenses?after=7fffffff00000000000000000000000000000000", "not a cursor"),
+        ("/expenses?after=0595870000000000000000000000000000000000", "not a cursor"),
         ("/events", "property"),
         ("/events?property=00000000-0000-0000-0000-00000000000a&limit=1001", "limit 1001"),
         ("/finance-summary/seven", "not a UUID"),
@@ -72,10 +78,6 @@ async fn what_is_wrong_is_refused_by_name() {
         assert_eq!(status, 400, "{path}");
         assert!(detail.contains(named), "{path}: {detail}");
     }
-    let far = server.request(Method::GET, 1, "/v1/orgs/1/revenues");
-    let refused = far.header("x-consistency-token", "nonsense").send().await.unwrap();
-    assert_eq!(problem_of(refused).await.0, 400);
-
     let mut extra = body(1, 5);
     extra["colour"] = json!("red");
     for (request, expected, named) in [
@@ -127,6 +129,23 @@ async fn what_is_wrong_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_token_that_no_write_gave_is_refused_at_once() {
+    let cluster = Cluster::start().await;
+    populate(&cluster).await;
+    let server = Server::all(&cluster, "").await;
+    let far = server.request(Method::GET, 1, "/v1/orgs/1/revenues");
+    let refused = far.header("x-consistency-token", "nonsense").send().await.unwrap();
+    assert_eq!(problem_of(refused).await.0, 400);
+    for shard in 0..8 {
+        // Of another organisation's shard, or of this one's and beyond its last event.
+        let invented = server.request(Method::GET, 1, "/v1/orgs/1/cash/position");
+        let invented = invented.header("x-consistency-token", format!("1{shard}ffff"));
+        assert_eq!(problem_of(invented.send().await.unwrap()).await.0, 400, "shard {shard}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_renamed_organisation_is_shown_at_once() {
     let cluster = Cluster::start().await;
     populate(&cluster).await;
@@ -166,10 +185,15 @@ async fn beyond_the_room_requests_are_shed_and_told_when_to_come_back() {
     let settings =
         "[server]\nlisten = \"127.0.0.1:0\"\nin_flight_max = 1\nread_your_writes_wait_ms = 3000";
     let server = Server::start(cluster.config(settings), &Service::ALL).await;
-    // Two reads that wait for a write that never comes, and one place.
+    // Two reads that wait for a write that is not projected, and one place.
+    let mut finance = cluster.admin("plimsoll_finance").await;
+    let away = "ALTER TABLE revenues_partitioned RENAME TO away";
+    sqlx::raw_sql(away).execute(&mut finance).await.unwrap();
+    let written = server.post(1, "revenues", Uuid::now_v7(), &body(1, 5)).await;
+    let token = &written.headers()[TOKEN_HEADER];
     let wait = || {
         let path = "/v1/orgs/1/cash/position";
-        server.request(Method::GET, 1, path).header("x-consistency-token", "10ffff").send()
+        server.request(Method::GET, 1, path).header(TOKEN_HEADER, token).send()
     };
     let alive = async {
         let alive = reqwest::get(format!("{}/health/live", server.url)).await.unwrap();
@@ -188,5 +212,7 @@ async fn beyond_the_room_requests_are_shed_and_told_when_to_come_back() {
         details,
         ["the write of the token is not yet projected", "too many requests are in flight"]
     );
+    let back = "ALTER TABLE away RENAME TO revenues_partitioned";
+    sqlx::raw_sql(back).execute(&mut finance).await.unwrap();
     server.stop().await;
 }
