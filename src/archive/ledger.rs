@@ -26,3 +26,12 @@ pub struct LedgerEntry {
     /// What the client was told.
     pub outcome: Outcome,
 }
+
+/// All that is known of what the client was told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// One entry per command.
+    pub entries: Vec<LedgerEntry>,
+    /// Whether every command that was sent has its entry. A worker that died had sent some that nobody told of.
+    pub whole: bool,
+}

@@ -14,7 +14,7 @@ mod timeline;
 
 pub use distribution::{Distribution, HIGHEST_US, new_histogram};
 pub use hlog::{HlogError, restore_hlog, write_hlog};
-pub use ledger::{LedgerEntry, Outcome};
+pub use ledger::{Ledger, LedgerEntry, Outcome};
 pub use manifest::Damage;
 pub use record::{
     AuditCheck, AuditState, Environment, GooseCount, Incident, LoadRecord, LoadSecond,

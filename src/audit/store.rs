@@ -15,6 +15,9 @@ const STORED: &str = "
         SELECT command_id, org_id, count(*) AS times FROM events GROUP BY command_id, org_id;
     ANALYZE pg_temp.stored";
 
+/// The one law that takes a whole ledger.
+pub(super) const NOTHING_UNSENT: &str = "the store knows no command that the client did not send";
+
 pub(super) const LAWS: &[Law] = &[
     Law {
         check: "acknowledged commands are in the store exactly once",
@@ -50,7 +53,7 @@ pub(super) const LAWS: &[Law] = &[
             WHERE outcome = 3 AND times > 1",
     },
     Law {
-        check: "the store knows no command that the client did not send",
+        check: NOTHING_UNSENT,
         counted: "SELECT count(*) FROM pg_temp.stored",
         holds: None,
         broken: "

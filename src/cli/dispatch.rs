@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::{Cli, Command};
 use super::exit::Exit;
-use super::{reference_backend, report, run, worker};
+use super::{reference_backend as bundled, report, run, worker};
 
 /// The whole program. Returns instead of exiting, so that every owner of a process can end it.
 pub fn main() -> ExitCode {
@@ -18,7 +18,7 @@ pub fn main() -> ExitCode {
     };
     match cli.command {
         // The backend keeps its own log.
-        Command::ReferenceBackend(args) => reference_backend::execute(args),
+        Command::ReferenceBackend(args) => bundled::execute(args),
         Command::Run(args) => with_log(|| run::execute(&args)),
         Command::Report(args) => with_log(|| report::execute(&args)),
         Command::Worker => with_log(worker::execute),

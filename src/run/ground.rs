@@ -20,7 +20,7 @@ pub(super) enum Ground {
     /// We started it and we stop it.
     Own {
         /// The processes.
-        stack: Stack<Ready>,
+        stack: Box<Stack<Ready>>,
         /// Version of its servers.
         postgres: String,
     },
@@ -87,7 +87,7 @@ async fn raise_own(
     seed(population, plan.scenario.seed, plan.anchor(), seeding.primary(), report, cancel).await?;
 
     stages.begin("replicate");
-    Ok(Ground::Own { stack: seeding.open().await?, postgres })
+    Ok(Ground::Own { stack: Box::new(seeding.open().await?), postgres })
 }
 
 /// A foreign service is reached by its address alone; a token of its own comes from the environment.

@@ -10,7 +10,7 @@ use super::error::RunError;
 use super::ground::Ground;
 use super::plan::Plan;
 use super::progress::{LoadProgress, Progress};
-use crate::archive::{Incident, LedgerEntry, LoadRecord, Timeline, Window};
+use crate::archive::{Incident, Ledger, LoadRecord, Timeline, Window, WorkerEnd};
 use crate::load::{Auth, DriveEvent, Driven, PROTOCOL, Shard, WorkerPlan, drive};
 use crate::observe::{Axis, Observed, SeriesFilter, observe};
 use crate::scenario::{LiveTarget, ProcessGroup, Scenario, Target};
@@ -18,7 +18,7 @@ use crate::scenario::{LiveTarget, ProcessGroup, Scenario, Target};
 /// What came of the load.
 pub(super) struct Measured {
     pub(super) load: LoadRecord,
-    pub(super) ledger: Vec<LedgerEntry>,
+    pub(super) ledger: Ledger,
     pub(super) timeline: Timeline,
     pub(super) incidents: Vec<Incident>,
 }
@@ -207,7 +207,9 @@ impl Deaths {
 fn joined(driven: Driven, observed: Observed, deaths: Deaths) -> Measured {
     let mut incidents = observed.incidents;
     incidents.extend(deaths.all);
-    Measured { load: driven.record, ledger: driven.ledger, timeline: observed.timeline, incidents }
+    let whole = driven.record.worker == WorkerEnd::Finished;
+    let ledger = Ledger { entries: driven.ledger, whole };
+    Measured { load: driven.record, ledger, timeline: observed.timeline, incidents }
 }
 
 impl Measured {

@@ -60,15 +60,14 @@ fn a_replica_that_dies_is_in_the_report() {
     run.wait_for_stderr("replicate");
     place.wait_for_process(" worker");
     signal(place.wait_for_process("replica-1"), Signal::SIGKILL);
-    let stderr = place.path("stderr");
+    // Losing a replica can only make the system look worse, so gates that hold anyway stand; but it is never silent.
     let code = run.wait();
-    assert!(
-        code == Some(12) || code == Some(10),
-        "a run that lost a replica is no pass: {code:?}\n{}",
-        fs::read_to_string(stderr).unwrap()
-    );
-    let json = result(&place.out()).to_string();
-    assert!(json.contains("replica-1"), "the incident is not in the result");
+    assert!(matches!(code, Some(0 | 10 | 12)), "exit {code:?}");
+    let result = result(&place.out());
+    let red =
+        |check: &serde_json::Value| check["check"] == "no incidents" && check["state"] == "red";
+    assert!(result["validity"].as_array().unwrap().iter().any(red), "{result:#}");
+    assert!(result["incidents"].to_string().contains("replica-1"), "{result:#}");
     place.assert_nothing_left();
 }
 

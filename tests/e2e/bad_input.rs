@@ -77,7 +77,7 @@ fn a_place_that_cannot_be_written_is_noticed_before_anything_starts() {
     command.arg("run").arg(scenario).arg("--out").arg(file.join("out"));
     let (code, _, stderr) = texts(&command.output().unwrap());
     assert_eq!(code, Some(2), "stderr:\n{stderr}");
-    assert_says(&stderr, &["file/out"]);
+    assert_says(&stderr, &["/file", "--out"]);
     place.assert_nothing_left();
 }
 
