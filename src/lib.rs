@@ -8,6 +8,7 @@ pub mod ids;
 pub mod load;
 pub mod observe;
 pub mod population;
+mod postgres;
 pub mod report;
 pub mod run;
 pub mod scenario;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use nix::unistd::{User, chown, geteuid};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, chown, geteuid};
 use plimsoll::archive::{Incident, Timeline};
 use plimsoll::observe::{Axis, Observed, SeriesFilter, observe};
 use plimsoll::scenario::{LiveTarget, PostgresEndpoint, ProcessGroup};
@@ -164,7 +165,7 @@ impl Cluster {
     fn start_server(&self, port: u16) {
         let sockets = self.root.path().display();
         let options = format!(
-            "-k {sockets} -p {port} -c listen_addresses= -c fsync=off -c shared_preload_libraries=pg_stat_statements"
+            "-k {sockets} -p {port} -c listen_addresses= -c fsync=off -c shared_preload_libraries=pg_stat_statements -c wal_receiver_status_interval=1s"
         );
         let log = format!("{}.log", self.data(port));
         self.run("pg_ctl", &["-D", &self.data(port), "-l", &log, "-o", &options, "-w", "start"]);
@@ -300,11 +301,77 @@ async fn postgres_tells_what_arrived_and_a_server_that_dies_is_one_incident() {
     assert!(gap.iter().any(|second| wal("primary")[*second].is_some()), "the other went on");
     // A busy machine may be slow to answer, but no question may be a wrong one.
     let primary = incidents_of(&observed, "statistics of primary");
-    assert!(primary.iter().all(|incident| incident.detail.contains("no answer")), "{primary:?}");
+    let (astray, slow): (Vec<_>, Vec<_>) =
+        primary.into_iter().partition(|i| i.detail.contains("replica-1 does not follow"));
+    assert!(!astray.is_empty(), "its lag has a gap too: {:?}", observed.incidents);
+    assert!(slow.iter().all(|incident| incident.detail.contains("no answer")), "{slow:?}");
     assert!(incidents_of(&observed, "primary").is_empty(), "{:?}", observed.incidents);
     let told = incidents_of(&observed, "replica-1");
     assert_eq!(told.len(), 1, "{:?}", observed.incidents);
     assert_eq!(told[0].second, Some(gap[0]));
+}
+
+/// A server's processes, stopped where they are until this is dropped.
+struct Hung(Vec<Pid>);
+
+impl Hung {
+    fn server(data: &str) -> Self {
+        let file = std::fs::read_to_string(Path::new(data).join("postmaster.pid"))
+            .expect("a running server has a pid file");
+        let postmaster = file.lines().next().and_then(|line| line.parse::<i32>().ok());
+        let postmaster = postmaster.expect("its first line is the pid");
+        let all = procfs::process::all_processes().expect("there is a /proc");
+        let children = all.filter_map(|process| {
+            let stat = process.ok()?.stat().ok()?;
+            (stat.ppid == postmaster).then_some(stat.pid)
+        });
+        let hung = Self(children.chain([postmaster]).map(Pid::from_raw).collect());
+        hung.signal(Signal::SIGSTOP);
+        hung
+    }
+
+    fn signal(&self, signal: Signal) {
+        for pid in &self.0 {
+            // A child may have ended by itself.
+            let _ = kill(*pid, signal);
+        }
+    }
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGCONT);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_hangs_falls_behind_second_by_second() {
+    let cluster = Cluster::start();
+    let target = LiveTarget {
+        postgres: vec![
+            cluster.endpoint("primary", Cluster::PRIMARY),
+            cluster.endpoint("replica-1", Cluster::REPLICA),
+        ],
+        ..nothing_running()
+    };
+    let (_keep_open, processes) = watch::channel(Vec::new());
+    let observed = observe_during(target, processes, async {
+        let write = "UPDATE projection_checkpoints SET position = position + 1";
+        cluster.sql("plimsoll_finance", write);
+        seconds(1.2).await;
+        let hung = Hung::server(&cluster.data(Cluster::REPLICA));
+        cluster.sql("plimsoll_finance", write);
+        seconds(6.5).await;
+        drop(hung);
+    })
+    .await;
+
+    let of = [("replica", "replica-1")];
+    let told = |name| values(&observed.timeline, name, &of).iter().flatten().copied();
+    assert!(told("pg_replication_lag_bytes").any(|bytes| bytes > 0.0));
+    let late: Vec<f64> = told("pg_replication_lag_seconds").filter(|lag| *lag > 2.0).collect();
+    assert!(late.len() >= 2, "{:?}", values(&observed.timeline, "pg_replication_lag_seconds", &of));
+    assert!(late.is_sorted() && late.last() > late.first(), "{late:?}");
 }
 
 /// A child that burns a processor in a child of its own, ended with all it started.
@@ -324,9 +391,8 @@ impl Burner {
 
 impl Drop for Burner {
     fn drop(&mut self) {
-        let group = nix::unistd::Pid::from_raw(self.0.id() as i32);
-        nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL)
-            .expect("its group exists");
+        let group = Pid::from_raw(self.0.id() as i32);
+        nix::sys::signal::killpg(group, Signal::SIGKILL).expect("its group exists");
         self.0.wait().expect("it was ours");
     }
 }

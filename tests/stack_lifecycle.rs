@@ -198,6 +198,24 @@ async fn a_stack_is_seeded_fast_runs_durably_and_stops_without_a_trace() {
             assert_eq!(found.value, "on", "{name} of {server}");
         }
     }
+    let overrides = "ALTER ROLE plimsoll_monitor SET synchronous_commit = off;
+                     ALTER ROLE ALL IN DATABASE template1 SET jit = on;
+                     ALTER ROLE plimsoll_monitor IN DATABASE template1 SET work_mem = '1MB'";
+    sqlx::raw_sql(overrides)
+        .execute(&mut connect(&live.postgres[0], "postgres").await)
+        .await
+        .unwrap();
+    let told = ready.settings().await.unwrap();
+    let more: Vec<_> = told
+        .iter()
+        .filter(|setting| !settings.contains(setting))
+        .map(|s| (s.server.as_str(), s.name.as_str(), s.value.as_str()))
+        .collect();
+    let expected = [
+        ("primary, database template1", "jit", "on"),
+        ("primary, role plimsoll_monitor", "synchronous_commit", "off"),
+    ];
+    assert_eq!(more, expected, "only settings that are reported at all");
     assert_eq!(live.processes.len(), 4);
     assert_eq!(ready.backend_version(), "9.9.9");
 

@@ -1,6 +1,7 @@
 //! The latencies of a run as an HdrHistogram interval log (`latency.hlog`), and back.
 //!
-//! One interval per second of the axis and tag: `record_revenue.response`, `record_revenue.service`, `all.lag`;
+//! One interval per second of the axis and tag: `record_revenue.response`, `record_revenue.service`, `all.lag`,
+//! `all.own_lag`;
 //! values in µs. HdrHistogram's own tools read it (log format 1.3, V2 deflated histograms). The archive keeps the
 //! distributions of a run nowhere else. Bytes in, bytes out: never opens a file.
 //!
@@ -27,6 +28,7 @@ const HEADER: &str = "[Histogram log format version 1.3]";
 const LEGEND: &str =
     "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n";
 const LAG_TAG: &str = "all.lag";
+const OWN_LAG_TAG: &str = "all.own_lag";
 
 /// Why a latency log could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +102,7 @@ pub fn write_hlog(load: &LoadRecord, started_at: &str) -> Result<Vec<u8>, HlogEr
         }
         if let Some(at) = load.seconds.get(second) {
             intervals.push(LAG_TAG, second, &at.lag)?;
+            intervals.push(OWN_LAG_TAG, second, &at.own_lag)?;
         }
     }
     Ok(log)
@@ -112,7 +115,10 @@ pub fn restore_hlog(load: &mut LoadRecord, log: &[u8]) -> Result<(), HlogError> 
         at.response = Distribution::default();
         at.service = Distribution::default();
     }
-    load.seconds.iter_mut().for_each(|at| at.lag = Distribution::default());
+    for at in &mut load.seconds {
+        at.lag = Distribution::default();
+        at.own_lag = Distribution::default();
+    }
     for entry in IntervalLogIterator::new(log) {
         match entry {
             Ok(LogEntry::Interval(interval)) => restore_interval(load, &interval)?,
@@ -132,7 +138,7 @@ fn header(started_at: &str) -> Result<Vec<u8>, HlogError> {
     let mut log = Vec::new();
     IntervalLogWriterBuilder::new()
         .add_comment(HEADER)
-        .add_comment("Values in microseconds; intervals count seconds of load; by intended time, all.lag by time of sending")
+        .add_comment("Values in microseconds; intervals count seconds of load; by intended time, all.lag and all.own_lag by time of sending")
         .with_start_time(start)
         .with_base_time(start)
         .begin_log_with(&mut log, &mut V2DeflateSerializer::new())
@@ -198,8 +204,10 @@ fn place_of<'a>(
     tag: &str,
     second: usize,
 ) -> Option<&'a mut Distribution> {
-    if tag == LAG_TAG {
-        return load.seconds.get_mut(second).map(|at| &mut at.lag);
+    match tag {
+        LAG_TAG => return load.seconds.get_mut(second).map(|at| &mut at.lag),
+        OWN_LAG_TAG => return load.seconds.get_mut(second).map(|at| &mut at.own_lag),
+        _ => {}
     }
     let (stem, kind) = tag.rsplit_once('.')?;
     let name = stem.replace('_', " ");
@@ -255,7 +263,7 @@ mod tests {
     fn load() -> impl Strategy<Value = LoadRecord> {
         let names = prop::collection::btree_set("[a-zA-Z0-9 -]{1,12}", 0..4);
         let operations = prop::collection::vec(operation(), 4);
-        let lags = prop::collection::vec(times(), 0..5);
+        let lags = prop::collection::vec((times(), times()), 0..5);
         (names, operations, lags).prop_map(|(names, operations, lags)| LoadRecord {
             operations: names
                 .into_iter()
@@ -264,7 +272,7 @@ mod tests {
                 .collect(),
             seconds: lags
                 .into_iter()
-                .map(|lag| LoadSecond { lag, ..LoadSecond::default() })
+                .map(|(lag, own_lag)| LoadSecond { lag, own_lag, ..LoadSecond::default() })
                 .collect(),
             ..LoadRecord::default()
         })
@@ -277,7 +285,10 @@ mod tests {
             at.response = distribution(&[7]);
             at.service = Distribution::default();
         }
-        load.seconds.iter_mut().for_each(|at| at.lag = distribution(&[7]));
+        for at in &mut load.seconds {
+            at.lag = distribution(&[7]);
+            at.own_lag = distribution(&[7]);
+        }
         load
     }
 
@@ -290,6 +301,22 @@ mod tests {
             restore_hlog(&mut back, &log).unwrap();
             prop_assert_eq!(back, load);
         }
+    }
+
+    #[test]
+    fn a_log_without_the_generators_own_lag_is_read() {
+        let with = LoadSecond { lag: distribution(&[9]), ..LoadSecond::default() };
+        let load = LoadRecord { seconds: vec![with], ..LoadRecord::default() };
+        let log = write_hlog(&load, START).unwrap();
+        assert!(!String::from_utf8_lossy(&log).contains("Tag=all.own_lag"));
+        let old = r#"{"sent":1,"done":1,"acknowledged":0,"in_flight_max":1,"lag":{"counts":[]}}"#;
+        let mut back = LoadRecord {
+            seconds: vec![serde_json::from_str(old).unwrap()],
+            ..LoadRecord::default()
+        };
+        restore_hlog(&mut back, &log).unwrap();
+        assert_eq!(back.seconds[0].lag, load.seconds[0].lag);
+        assert!(back.seconds[0].own_lag.is_empty());
     }
 
     fn one_second() -> LoadRecord {

@@ -8,6 +8,7 @@ mod distribution;
 mod hlog;
 mod ledger;
 mod manifest;
+mod partial;
 mod record;
 mod store;
 mod timeline;

@@ -199,6 +199,10 @@ pub struct LoadSecond {
     pub in_flight_max: u64,
     /// Send lag = sent − intended, in µs, of the requests sent within this second.
     pub lag: Distribution,
+    /// The generator's own part of it, in µs: sent − the later of intended and the moment since which the user that sent it
+    /// was free. Waiting for a free user is the system's doing. Empty in an archive that does not have it.
+    #[serde(default)]
+    pub own_lag: Distribution,
 }
 
 /// A check of the audit.
@@ -268,7 +272,7 @@ pub struct Environment {
 /// A setting as a running server reported it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PostgresSetting {
-    /// `primary`, `replica-1` …
+    /// `primary`, `replica-1` …; `primary, role app_rw` for a value that holds for that role alone.
     pub server: String,
     /// `fsync`, `synchronous_commit` …
     pub name: String,

@@ -9,18 +9,17 @@
 //! …               whatever was rendered: can be made again, and replaced
 //! ```
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tempfile::TempDir;
 
 use super::distribution::Distribution;
 use super::hlog::{HlogError, restore_hlog, write_hlog};
 use super::manifest::{Damage, FileEntry, MANIFEST, Manifest, SCHEMA};
+use super::partial::{PartialDirectory, check_writable};
 use super::record::Record;
 use super::timeline::Timeline;
 
@@ -103,7 +102,7 @@ pub enum ArchiveError {
 #[derive(Debug)]
 pub struct RunDirectory {
     out: PathBuf,
-    partial: TempDir,
+    partial: PartialDirectory,
 }
 
 impl RunDirectory {
@@ -112,16 +111,17 @@ impl RunDirectory {
         refuse_existing(out)?;
         let parent = parent_of(out);
         let failed = |source| ArchiveError::Create { parent: parent.to_owned(), source };
-        fs::create_dir_all(parent).map_err(failed)?;
         let name = out.file_name().ok_or_else(|| ArchiveError::Exists(out.to_owned()))?;
-        let partial = tempfile::Builder::new()
-            .prefix(&format!(".{}.", name.to_string_lossy()))
-            .suffix(".partial")
-            // A run is meant to be shared; the user's umask narrows this.
-            .permissions(Permissions::from_mode(0o777))
-            .tempdir_in(parent)
-            .map_err(failed)?;
+        let partial = PartialDirectory::create(parent, name).map_err(failed)?;
         Ok(Self { out: out.to_owned(), partial })
+    }
+
+    /// Whether [`RunDirectory::create`] would find its place, and in which directory that is; makes nothing.
+    pub fn check(out: &Path) -> Result<PathBuf, ArchiveError> {
+        refuse_existing(out)?;
+        let parent = parent_of(out);
+        let failed = |source| ArchiveError::Create { parent: parent.to_owned(), source };
+        check_writable(parent).map_err(failed)
     }
 
     /// Writes everything and gives the directory its name. `rendered` are file names with their content.
@@ -146,10 +146,8 @@ impl RunDirectory {
         // A rename onto an empty directory would succeed.
         refuse_existing(&self.out)?;
         let failed = |source| ArchiveError::Write { file: self.out.clone(), source };
-        fs::rename(dir, &self.out).map_err(failed)?;
+        self.partial.rename(&self.out).map_err(failed)?;
         sync_dir(parent_of(&self.out))?;
-        // The name that it would remove is gone.
-        let _ = self.partial.keep();
         Ok(self.out)
     }
 }
@@ -201,7 +199,10 @@ fn facts(record: &Record) -> Record {
         second.response = Distribution::default();
         second.service = Distribution::default();
     }
-    facts.load.seconds.iter_mut().for_each(|second| second.lag = Distribution::default());
+    for second in &mut facts.load.seconds {
+        second.lag = Distribution::default();
+        second.own_lag = Distribution::default();
+    }
     facts
 }
 
@@ -318,6 +319,8 @@ fn read_listed(
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
     use crate::archive::{Failure, RarerFailures};
     use crate::gates::fixture::healthy;

@@ -1,4 +1,4 @@
-//! Waits until the projections have read the whole store.
+//! Waits until the store stands still and the projections have read all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep};
 
 use super::error::AuditError;
 use super::law::Finding;
-use super::server::{EVENT_STORE, FINANCE, READ_MODELS, connect};
+use super::server::connect;
+use crate::postgres::database::{EVENT_STORE, FINANCE, READ_MODELS};
 use crate::scenario::PostgresEndpoint;
 
 /// Projections and the databases that hold their checkpoints.
@@ -22,7 +23,8 @@ const POLL_EVERY: Duration = Duration::from_millis(200);
 /// Positions by shard.
 type Positions = BTreeMap<i16, i64>;
 
-/// Waits until every checkpoint stands at the end of its shard, at most for `wait`.
+/// Waits until every checkpoint stands at the end of its shard and no event has come since the look before, at most for
+/// `wait`: a backend may still commit what it was sent before the load ended.
 pub(super) async fn projections(
     primary: &PostgresEndpoint,
     wait: Duration,
@@ -33,6 +35,7 @@ pub(super) async fn projections(
         projections.push((name, connect(primary, database).await?));
     }
     let end = Instant::now() + wait;
+    let mut before = None;
     loop {
         let written = positions(sqlx::query_as(WRITTEN), &mut store).await?;
         let mut behind = Vec::new();
@@ -40,10 +43,16 @@ pub(super) async fn projections(
             let read = positions(sqlx::query_as(READ).bind(*name), connection).await?;
             behind.extend(differences(name, &written, &read));
         }
-        if behind.is_empty() || Instant::now() >= end {
+        let steady = before.as_ref() == Some(&written);
+        let over = before.is_some() && Instant::now() >= end;
+        if over && behind.is_empty() && !steady {
+            return Err(AuditError::NotIdle { seconds: wait.as_secs() });
+        }
+        if over || (steady && behind.is_empty()) {
             let count = (written.len() * PROJECTIONS.len()) as u64;
             return Ok(Finding { count, offenders: behind.len() as u64, named: behind });
         }
+        before = Some(written);
         sleep(POLL_EVERY).await;
     }
 }

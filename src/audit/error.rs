@@ -21,6 +21,9 @@ pub(super) enum AuditError {
     /// No answer in time.
     #[error("no answer within {seconds} s")]
     TimeOut { seconds: u64 },
+    /// Events keep coming.
+    #[error("the store still grew after {seconds} s: the backend is not idle")]
+    NotIdle { seconds: u64 },
     /// A replica stays behind.
     #[error("the replica has not replayed {written} within {seconds} s")]
     NotReplayed { written: String, seconds: u64 },

@@ -4,8 +4,9 @@ use sqlx::postgres::PgConnection;
 
 use super::error::AuditError;
 use super::law::Law;
-use super::server::{EVENT_STORE, FINANCE, bring, connect, execute};
+use super::server::{bring, connect, execute};
 use super::store::{EVENTS, REPLAYED, REPLAYED_TABLE};
+use crate::postgres::database::{EVENT_STORE, FINANCE};
 use crate::scenario::PostgresEndpoint;
 
 const SENT_TABLE: &str = "
@@ -168,6 +169,9 @@ pub(super) const LAWS: &[Law] = &[
 /// Connects and brings the events and the replayed accounts.
 pub(super) async fn prepare(primary: &PostgresEndpoint) -> Result<PgConnection, AuditError> {
     let mut store = connect(primary, EVENT_STORE).await?;
+    // Both as of one moment: an event between them would be in one alone.
+    let snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    execute(&mut store, "open a snapshot of the store", snapshot).await?;
     let mut connection = connect(primary, FINANCE).await?;
     execute(&mut connection, "bring the events", SENT_TABLE).await?;
     bring("bring the events", EVENTS, &mut store, "pg_temp.sent", &mut connection).await?;

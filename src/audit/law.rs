@@ -77,7 +77,7 @@ fn is_overflow(error: &sqlx::Error) -> bool {
 
 /// Holds a database to its laws, once it is prepared. A law that breaks the connection leaves the ones after it grey.
 pub(super) async fn hold(
-    laws: &'static [Law],
+    laws: &[&Law],
     prepared: Result<PgConnection, AuditError>,
     deadline: Deadline,
 ) -> Vec<AuditCheck> {

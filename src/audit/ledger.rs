@@ -5,6 +5,7 @@ use sqlx::postgres::PgConnection;
 use super::error::AuditError;
 use super::server::execute;
 use crate::archive::{LedgerEntry, Outcome};
+use crate::postgres::copy_format;
 
 /// Bytes sent at a time.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -23,7 +24,7 @@ pub(super) async fn load(
         .copy_in_raw("COPY pg_temp.ledger FROM STDIN (FORMAT binary)")
         .await
         .map_err(during())?;
-    let mut bytes = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+    let mut bytes = copy_format::HEADER.to_vec();
     for entry in ledger {
         encode(entry, &mut bytes);
         if bytes.len() >= CHUNK_BYTES {
@@ -31,24 +32,20 @@ pub(super) async fn load(
             bytes.clear();
         }
     }
-    bytes.extend_from_slice(&(-1_i16).to_be_bytes());
+    bytes.extend_from_slice(copy_format::TRAILER);
     copy.send(bytes).await.map_err(during())?;
     copy.finish().await.map_err(during())?;
     execute(connection, act, "ANALYZE pg_temp.ledger").await
 }
 
-/// One row of binary COPY: number of fields, then each with its length.
 fn encode(entry: &LedgerEntry, bytes: &mut Vec<u8>) {
     let outcome: i16 = match entry.outcome {
         Outcome::Acknowledged => 1,
         Outcome::Refused => 2,
         Outcome::Unknown => 3,
     };
-    bytes.extend_from_slice(&3_i16.to_be_bytes());
-    bytes.extend_from_slice(&16_i32.to_be_bytes());
-    bytes.extend_from_slice(entry.command.uuid().as_bytes());
-    bytes.extend_from_slice(&8_i32.to_be_bytes());
-    bytes.extend_from_slice(&entry.org.as_i64().to_be_bytes());
-    bytes.extend_from_slice(&2_i32.to_be_bytes());
-    bytes.extend_from_slice(&outcome.to_be_bytes());
+    copy_format::begin_row(3, bytes);
+    copy_format::field(entry.command.uuid().as_bytes(), bytes);
+    copy_format::field(&entry.org.as_i64().to_be_bytes(), bytes);
+    copy_format::field(&outcome.to_be_bytes(), bytes);
 }

@@ -4,8 +4,9 @@ use sqlx::postgres::PgConnection;
 
 use super::error::AuditError;
 use super::law::Law;
-use super::server::{EVENT_STORE, READ_MODELS, bring, connect, execute};
+use super::server::{bring, connect, execute};
 use super::store::{REPLAYED, REPLAYED_TABLE};
+use crate::postgres::database::{EVENT_STORE, READ_MODELS};
 use crate::scenario::PostgresEndpoint;
 
 pub(super) const LAWS: &[Law] = &[

@@ -9,8 +9,9 @@ use tokio::time::{Instant, sleep};
 use super::deadline::Deadline;
 use super::error::AuditError;
 use super::law::{Finding, judged};
-use super::server::{DATABASES, connect};
+use super::server::connect;
 use crate::archive::AuditCheck;
+use crate::postgres::database;
 use crate::scenario::PostgresEndpoint;
 
 const POLL_EVERY: Duration = Duration::from_millis(100);
@@ -52,7 +53,7 @@ async fn compare_one(
     deadline: Deadline,
 ) -> Result<Finding, AuditError> {
     let (mut count, mut named) = (0, Vec::new());
-    for database in DATABASES {
+    for database in database::ALL {
         let mut source = deadline.limit(connect(primary, database)).await?;
         let mut copy = deadline.limit(connect(replica, database)).await?;
         let tables: Vec<String> = deadline.limit(tables(&mut source)).await?;

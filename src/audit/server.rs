@@ -1,19 +1,13 @@
 //! Connections of the audit, and rows from one database to another.
 
 use futures::StreamExt as _;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 
 use super::deadline::STATEMENT_MAX;
 use super::error::AuditError;
+use crate::postgres::connect_options;
 use crate::scenario::PostgresEndpoint;
-
-pub(super) const EVENT_STORE: &str = "plimsoll_event_store";
-pub(super) const FINANCE: &str = "plimsoll_finance";
-pub(super) const READ_MODELS: &str = "plimsoll_read_models";
-/// Every database of the reference backend.
-pub(super) const DATABASES: [&str; 5] =
-    ["plimsoll_shared", "plimsoll_hospitality", FINANCE, EVENT_STORE, READ_MODELS];
 
 /// Connects as the superuser: the audit must see everything.
 pub(super) async fn connect(
@@ -21,12 +15,8 @@ pub(super) async fn connect(
     database: &'static str,
 ) -> Result<PgConnection, AuditError> {
     let statement_timeout = STATEMENT_MAX.as_millis().to_string();
-    PgConnectOptions::new_without_pgpass()
-        .socket(&endpoint.socket_dir)
-        .port(endpoint.port)
-        .username(&endpoint.superuser)
+    connect_options(endpoint, &endpoint.superuser, "audit")
         .database(database)
-        .application_name("plimsoll audit")
         .options([
             ("statement_timeout", statement_timeout.as_str()),
             ("timezone", "UTC"),

@@ -5,8 +5,9 @@ use sqlx::postgres::PgConnection;
 use super::error::AuditError;
 use super::law::Law;
 use super::ledger;
-use super::server::{EVENT_STORE, connect, execute};
+use super::server::{connect, execute};
 use crate::archive::LedgerEntry;
+use crate::postgres::database::EVENT_STORE;
 use crate::scenario::PostgresEndpoint;
 
 /// Once for all laws: how often each command is in the store.
@@ -15,12 +16,14 @@ const STORED: &str = "
         SELECT command_id, org_id, count(*) AS times FROM events GROUP BY command_id, org_id;
     ANALYZE pg_temp.stored";
 
+/// The law that proves durability, given that anything was acknowledged.
+pub(super) const NOTHING_LOST: &str = "acknowledged commands are in the store exactly once";
 /// The one law that takes a whole ledger.
 pub(super) const NOTHING_UNSENT: &str = "the store knows no command that the client did not send";
 
 pub(super) const LAWS: &[Law] = &[
     Law {
-        check: "acknowledged commands are in the store exactly once",
+        check: NOTHING_LOST,
         counted: "SELECT count(*) FROM pg_temp.ledger WHERE outcome = 1",
         holds: None,
         broken: "

@@ -32,10 +32,10 @@ pub(super) enum Command {
 pub(super) struct RunArgs {
     /// A scenario file, or the name of one in scenarios/ (smoke, phase1)
     pub(super) scenario: String,
-    /// Drive this service instead of the scenario's target
+    /// Drive the scenario's service at another address (not the reference backend)
     #[arg(long, value_name = "URL", conflicts_with = "backend")]
     pub(super) target: Option<String>,
-    /// Drive the backend of this plimsoll binary instead of our own
+    /// Drive the backend of another plimsoll binary, or a reference-backend binary, instead of our own
     #[arg(long, value_name = "PATH")]
     pub(super) backend: Option<PathBuf>,
     /// Number of organisations instead of the scenario's
@@ -50,7 +50,7 @@ pub(super) struct RunArgs {
     /// Directory for the results; must not exist [default: reports/<run-id>]
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
-    /// Check everything and print the plan; start nothing
+    /// Print the plan, and what a run would find before it starts anything; start nothing
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Leave the databases' directory behind and say where it is

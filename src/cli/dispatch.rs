@@ -27,9 +27,10 @@ pub fn main() -> ExitCode {
 
 /// Help and version are results; anything else is a misuse.
 fn refuse(error: &clap::Error) -> Exit {
-    let printed = error.print();
+    // Nobody may be reading, `plimsoll --help | true`: that is not our error.
+    let _ = error.print();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if printed.is_ok() => Exit::Pass,
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Pass,
         _ => Exit::Usage,
     }
 }
@@ -38,7 +39,8 @@ fn refuse(error: &clap::Error) -> Exit {
 fn with_log(command: impl FnOnce() -> Exit) -> ExitCode {
     let filter = EnvFilter::try_from_env("PLIMSOLL_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.without_time().with_target(false).log_internal_errors(false);
     // A test may have set a log of its own.
-    let _ = log.without_time().with_target(false).try_init();
+    let _ = log.try_init();
     command().into()
 }

@@ -19,7 +19,7 @@ pub enum Exit {
     Inconclusive = 12,
     /// The stack could not be started, or died.
     StackFailed = 20,
-    /// Ended by Ctrl-C or SIGTERM.
+    /// Ended by Ctrl-C, SIGTERM, or the end of the terminal.
     Interrupted = 130,
 }
 

@@ -1,7 +1,7 @@
 //! Results on stdout, errors on stderr.
 
 use std::env;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use super::exit::Exit;
 use crate::report::{Colour, render_console};
@@ -16,15 +16,18 @@ pub(super) fn summarise(finished: &Finished) -> Exit {
     finished.report.verdict.into()
 }
 
-/// Prints a result.
-#[expect(clippy::print_stdout, reason = "results go to stdout")]
+/// Prints a result. A reader that has gone away changes nothing: the run was made, and its exit code stands.
 pub(super) fn print(text: &str) {
-    println!("{}", text.trim_end());
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+}
+
+/// Prints a line for people.
+pub(super) fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints an error; gives back the exit code that goes with it.
-#[expect(clippy::print_stderr, reason = "errors go to stderr")]
 pub(super) fn complain(error: &dyn std::error::Error, exit: Exit) -> Exit {
-    eprintln!("error: {error}");
+    tell(&format!("error: {error}"));
     exit
 }

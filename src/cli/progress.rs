@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 
+use super::output::tell;
 use crate::run::{LoadProgress, Progress};
 
 /// How often a line is written when stderr is no terminal.
@@ -58,7 +59,7 @@ impl Progress for ConsoleProgress {
             if self.terminal {
                 show_bar(state, total, done, ROWS);
             } else if due(state) {
-                line(&rows_line(done, total, elapsed(state)));
+                tell(&rows_line(done, total, elapsed(state)));
             }
         });
     }
@@ -70,13 +71,13 @@ impl Progress for ConsoleProgress {
                 show_bar(state, second.total_s as u64, second.elapsed_s as u64, SECONDS);
                 state.bar.set_message(rate);
             } else if due(state) {
-                line(&format!("  {:>4} s of {} s: {rate}", second.elapsed_s, second.total_s));
+                tell(&format!("  {:>4} s of {} s: {rate}", second.elapsed_s, second.total_s));
             }
         });
     }
 
     fn note(&self, text: &str) {
-        self.with(|state| state.bar.suspend(|| line(text)));
+        self.with(|state| state.bar.suspend(|| tell(text)));
     }
 }
 
@@ -87,7 +88,7 @@ fn close_stage(state: &mut State, terminal: bool) {
     state.bar.finish_and_clear();
     if let Some((name, begun)) = state.stage.take() {
         let mark = if terminal { "✓ " } else { "" };
-        line(&format!("  {mark}{name:<10} {:>7.1} s", begun.elapsed().as_secs_f64()));
+        tell(&format!("  {mark}{name:<10} {:>7.1} s", begun.elapsed().as_secs_f64()));
     }
 }
 
@@ -132,9 +133,4 @@ fn rows_line(done: u64, total: u64, elapsed: Duration) -> String {
         HumanCount(per_second as u64),
         HumanDuration(left)
     )
-}
-
-#[expect(clippy::print_stderr, reason = "the console is this module's business")]
-fn line(text: &str) {
-    eprintln!("{text}");
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::Utc;
+use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::args::RunArgs;
@@ -13,8 +15,9 @@ use super::exit::Exit;
 use super::find::{self, FindError};
 use super::output::{complain, print, summarise};
 use super::progress::ConsoleProgress;
-use crate::run::{self, Finished, Plan, RunError};
-use crate::scenario::{Overrides, Problems, Scenario};
+use crate::run::{self, Check, Finished, Plan, RunError};
+use crate::scenario::{Overrides, Problems, Scenario, Target};
+use crate::stack::BackendProgram;
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +28,13 @@ enum Refusal {
     Scenario(#[from] Problems),
     #[error("failed to find this program's own path: {0}")]
     OwnPath(#[source] std::io::Error),
-    #[error("no program at {}\nhelp: --backend takes the path of a plimsoll binary", .0.display())]
+    #[error("no program at {}\nhelp: --backend takes the path of a plimsoll or reference-backend binary", .0.display())]
     NoBackend(PathBuf),
+    #[error(
+        "{0} is for a stack of the run's own, and this scenario drives a service that already runs\n\
+         help: leave it out"
+    )]
+    NoStack(&'static str),
 }
 
 /// Runs the command.
@@ -36,8 +44,7 @@ pub(super) fn execute(args: &RunArgs) -> Exit {
         Err(refusal) => return complain(&refusal, Exit::Usage),
     };
     if args.dry_run {
-        print(&run::describe(&plan));
-        return Exit::Pass;
+        return rehearse(&plan);
     }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -49,7 +56,25 @@ pub(super) fn execute(args: &RunArgs) -> Exit {
     }
 }
 
-/// Runs the plan; Ctrl-C and SIGTERM end it in good order.
+/// Prints the plan and what a run would find before it starts anything; ends as that run would.
+fn rehearse(plan: &Plan) -> Exit {
+    let mut page = run::describe(plan);
+    page.push_str("\nchecks\n");
+    let mut problems = Vec::new();
+    for Check { what, found } in run::check(plan) {
+        let found = found.unwrap_or_else(|problem| {
+            problems.push(problem);
+            "not as a run needs it".to_owned()
+        });
+        page.push_str(&format!("  {what:<18} {found}\n"));
+    }
+    print(&page);
+    let exits = problems.iter().map(|problem| complain(problem, exit_of(problem)));
+    // All are told; the first is the one at which a run would end.
+    exits.collect::<Vec<_>>().first().copied().unwrap_or(Exit::Pass)
+}
+
+/// Runs the plan; Ctrl-C, SIGTERM and the end of the terminal end it in good order.
 async fn watched(plan: &Plan) -> Result<Finished, RunError> {
     let progress = Arc::new(ConsoleProgress::new());
     let cancel = CancellationToken::new();
@@ -63,18 +88,26 @@ async fn watched(plan: &Plan) -> Result<Finished, RunError> {
 /// The first signal asks for an orderly end. Later ones change nothing: the end is bounded in time, and cutting it
 /// short would leave servers behind.
 async fn cancel_on_signal(cancel: CancellationToken) {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+    let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
+    // `nohup` has it ignored, and a run that was started so is to outlive its terminal.
+    if !ignores_hangup() {
+        kinds.push(SignalKind::hangup());
+    }
+    let (asked, mut heard) = mpsc::channel(1);
+    for mut signals in kinds.into_iter().filter_map(|kind| signal(kind).ok()) {
+        let asked = asked.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() && asked.send(()).await.is_ok() {}
+        });
+    }
+    while heard.recv().await.is_some() {
         cancel.cancel();
     }
+}
+
+fn ignores_hangup() -> bool {
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    status.is_ok_and(|status| status.sigign & (1 << (Signal::SIGHUP as i32 - 1)) != 0)
 }
 
 fn plan(args: &RunArgs) -> Result<Plan, Refusal> {
@@ -86,6 +119,9 @@ fn plan(args: &RunArgs) -> Result<Plan, Refusal> {
         target_url: args.target.clone(),
     };
     let scenario = Scenario::parse(&found.file, &found.text)?.with(&overrides)?;
+    if matches!(scenario.target, Target::Http(_)) {
+        refuse_stack_options(args)?;
+    }
     let program = env::current_exe().map_err(Refusal::OwnPath)?;
     let started_at = Utc::now();
     let id = run::run_id(&scenario.name, started_at, salt());
@@ -103,13 +139,18 @@ fn plan(args: &RunArgs) -> Result<Plan, Refusal> {
     })
 }
 
-fn backend(asked: Option<&Path>, own: &Path) -> Result<PathBuf, Refusal> {
-    match asked {
-        Some(path) => {
-            path.canonicalize().ok().filter(|p| p.is_file()).ok_or(Refusal::NoBackend(path.into()))
-        }
-        None => Ok(own.to_owned()),
+fn refuse_stack_options(args: &RunArgs) -> Result<(), Refusal> {
+    let options = [("--backend", args.backend.is_some()), ("--keep-stack", args.keep_stack)];
+    match options.iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(Refusal::NoStack(option)),
+        None => Ok(()),
     }
+}
+
+fn backend(asked: Option<&Path>, own: &Path) -> Result<BackendProgram, Refusal> {
+    let Some(path) = asked else { return Ok(BackendProgram::of_plimsoll(own.to_owned())) };
+    let program = path.canonicalize().ok().filter(|program| program.is_file());
+    program.map(BackendProgram::at).ok_or_else(|| Refusal::NoBackend(path.to_owned()))
 }
 
 /// Tells two runs of one second apart. Not part of what a seed repeats.

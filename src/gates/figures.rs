@@ -82,6 +82,8 @@ pub struct RequestFigures {
     pub service: Histogram<u64>,
     /// Send lag (sent − intended), in µs, of the requests sent within the window; empty for a part of the run.
     pub send_lag: Histogram<u64>,
+    /// The generator's own part of it, in µs: without the wait for a free user.
+    pub own_lag: Histogram<u64>,
     /// Requests sent within the window by the clock; nothing for a part of the run.
     sent_by_clock: Option<u64>,
     /// Commands acknowledged within the window by the clock; nothing for a part of the run, or without event operations.
@@ -111,6 +113,7 @@ impl RequestFigures {
             response: merged(|second| &second.response),
             service: merged(|second| &second.service),
             send_lag: Distribution::merged(run.iter().map(|second| &second.lag)),
+            own_lag: Distribution::merged(run.iter().map(|second| &second.own_lag)),
             sent_by_clock: (!run.is_empty()).then(|| sum(|second| second.sent)),
             acknowledged: (!run.is_empty() && has_events)
                 .then(|| sum(|second| second.acknowledged)),

@@ -60,6 +60,7 @@ fn load() -> LoadRecord {
         acknowledged: WRITES,
         in_flight_max: 9,
         lag: times((0..rate).map(|i| 10 + i)),
+        own_lag: times((0..rate).map(|i| 10 + i)),
     };
     let mut seconds = vec![of_a_second; WINDOW.end()];
     // 300/s × 6 ms: two requests in flight at any time.
@@ -89,10 +90,14 @@ fn timeline() -> Timeline {
         line("backend_cache_requests_total", &[("outcome", "miss")], 7.0, 10.0),
         line("backend_events_appended_total", &[], 5.0, writes),
         line("backend_projection_lag_seconds", &[("projection", "finance")], 0.05, 0.0),
+        line("host_cpu_seconds_total", &[("mode", "idle")], 900.0, 3.0),
+        line("host_cpu_seconds_total", &[("mode", "iowait")], 90.0, 0.0),
+        line("host_cpu_seconds_total", &[("mode", "user")], 300.0, 1.0),
         line("host_steal_seconds_total", &[], 1.0, 0.0),
         line("pg_events_total", &[], 5.0, writes),
         line("pg_projected_total", &[("projection", "finance")], 0.0, writes),
         line("pg_replication_lag_seconds", &[("replica", "replica-1")], 0.01, 0.0),
+        line("pg_replication_lag_seconds", &[("replica", "replica-2")], 0.01, 0.0),
         line("process_cpu_seconds_total", &[("group", "generator")], 0.0, 0.5),
     ];
     for (server, source, rate) in [

@@ -1,8 +1,8 @@
 //! The verdict in one sentence, naming what failed or what makes it inconclusive.
 
 use super::show::show;
-use super::verdict::{Bias, CheckState, GateOutcome, ValidityCheck, Verdict};
-use crate::archive::{AuditState, Record};
+use super::verdict::{Bias, CheckState, GateOutcome, Undermines, ValidityCheck, Verdict};
+use crate::archive::{AuditCheck, AuditState, Record};
 use crate::units::show::grouped;
 
 /// One sentence that a reader who stops here can act on.
@@ -11,11 +11,12 @@ pub(super) fn headline(
     record: &Record,
     gates: &[GateOutcome],
     validity: &[ValidityCheck],
+    unaudited: Option<&AuditCheck>,
 ) -> String {
     match verdict {
         Verdict::Pass => passed(gates),
         Verdict::Fail => failed(record, gates),
-        Verdict::Inconclusive => inconclusive(gates, validity),
+        Verdict::Inconclusive => inconclusive(gates, validity, unaudited),
     }
 }
 
@@ -43,15 +44,29 @@ fn failed(record: &Record, gates: &[GateOutcome]) -> String {
     format!("Failed: {}{}.", observation(first), and_more(failed.count(), "failed"))
 }
 
-fn inconclusive(gates: &[GateOutcome], validity: &[ValidityCheck]) -> String {
+fn inconclusive(
+    gates: &[GateOutcome],
+    validity: &[ValidityCheck],
+    unaudited: Option<&AuditCheck>,
+) -> String {
     if gates.is_empty() {
         return "Inconclusive: the scenario has no gates.".to_owned();
     }
     let mut open = gates.iter().filter(|gate| gate.verdict == Verdict::Inconclusive);
-    let Some(first) = open.next() else { return "Inconclusive.".to_owned() };
+    let Some(first) = open.next() else {
+        let why = unaudited.map_or_else(String::new, |check| {
+            format!(
+                ": the gates hold, but the audit could not check: {}: {}",
+                check.check, check.detail
+            )
+        });
+        return format!("Inconclusive{why}.");
+    };
     let rest = and_more(open.count(), "cannot be told");
     let neither_stands = |check: &&ValidityCheck| {
-        check.state == CheckState::Red && check.bias == Some(Bias::Unknown)
+        check.state == CheckState::Red
+            && check.bias == Some(Bias::Unknown)
+            && check.undermines == Undermines::All
     };
     if let Some(check) = validity.iter().find(neither_stands) {
         return format!("Inconclusive: {}: {}.", check.check, check.detail);

@@ -3,31 +3,39 @@
 use std::collections::BTreeSet;
 
 use super::bias::let_stand;
-use super::figure::{FigureName, Statistic};
+use super::figure::{FigureName, SignalName, Statistic};
 use super::figures::{Part, RequestFigures, services};
 use super::headline::headline;
 use super::interval::share_bounds;
 use super::rule::{Rule, Scope};
 use super::show::show;
-use super::signals::{Reading, SignalBook};
+use super::signals::{Reading, SignalBook, too_many_missing};
 use super::validity::validity;
 use super::verdict::{GateOutcome, Judgement, Unit, Verdict};
-use crate::archive::{AuditState, Record};
+use crate::archive::{AuditCheck, AuditState, Record, Window};
 use crate::scenario::{Scenario, Target};
 use crate::units::show::grouped;
+
+/// The audit's check that an empty ledger leaves open.
+const DURABILITY: &str = "acknowledged commands are in the store exactly once";
 
 /// Judges a record by its scenario.
 pub fn judge(record: &Record, scenario: &Scenario) -> Judgement {
     let book = SignalBook::of(&scenario.target);
     let validity = validity(record, scenario);
     let mut gates = Evidence::new(record, &book).outcomes(scenario);
+    let own = own_signals(&scenario.target);
     for gate in &mut gates {
-        let_stand(gate, &validity);
+        // One that is not a rule of this release is inconclusive already.
+        if let Ok(rule) = Rule::parse(&gate.gate, &own) {
+            let_stand(gate, &rule.figure, &validity);
+        }
     }
-    let verdict = verdict(record, &gates);
+    let unaudited = unaudited(record, scenario);
+    let verdict = verdict(record, &gates, unaudited);
     Judgement {
         verdict,
-        headline: headline(verdict, record, &gates, &validity),
+        headline: headline(verdict, record, &gates, &validity, unaudited),
         gates,
         validity,
         signals: book.figures(&record.timeline, record.window),
@@ -43,17 +51,29 @@ pub fn own_signals(target: &Target) -> BTreeSet<String> {
 }
 
 /// A red audit fails whatever the load looked like: what was acknowledged is lost. Then any failure that stands;
-/// then anything that cannot be told, and a run without gates tells nothing.
-fn verdict(record: &Record, gates: &[GateOutcome]) -> Verdict {
+/// then anything that cannot be told, part of an audit that was asked for included, and a run without gates tells nothing.
+fn verdict(record: &Record, gates: &[GateOutcome], unaudited: Option<&AuditCheck>) -> Verdict {
     let any = |verdict: Verdict| gates.iter().any(|gate| gate.verdict == verdict);
     let audit_red = record.audit.iter().any(|check| check.state == AuditState::Red);
     if audit_red || any(Verdict::Fail) {
         Verdict::Fail
-    } else if gates.is_empty() || any(Verdict::Inconclusive) {
+    } else if gates.is_empty() || any(Verdict::Inconclusive) || unaudited.is_some() {
         Verdict::Inconclusive
     } else {
         Verdict::Pass
     }
+}
+
+/// The first check of an audit that was made which could not be: durability was to be proven, and is not. An audit that
+/// nobody asked for has no checks, and a foreign target has no databases that could be read.
+fn unaudited<'a>(record: &'a Record, scenario: &Scenario) -> Option<&'a AuditCheck> {
+    if !matches!(scenario.target, Target::Reference(_)) {
+        return None;
+    }
+    let has_events = scenario.operations.iter().any(|operation| operation.event);
+    // Where nothing is ever acknowledged, nothing can be lost.
+    let is_owed = |check: &&AuditCheck| has_events || check.check != DURABILITY;
+    record.audit.iter().filter(is_owed).find(|check| check.state == AuditState::Grey)
 }
 
 /// What gates are judged on.
@@ -145,8 +165,11 @@ impl<'a> Evidence<'a> {
         if let FigureName::Signal(signal) = &rule.figure {
             let reading = self.book.read(signal, &self.record.timeline, self.record.window);
             return match reading {
-                Some(reading) => Ruling::on_signal(rule, reading),
-                None => Ruling::unknown(format!("{signal} could not be computed: no data")),
+                Some(reading) => Ruling::on_signal(rule, reading, self.record.window),
+                None => {
+                    let why = self.book.why_absent(signal, &self.record.timeline);
+                    Ruling::unknown(format!("{signal} could not be computed: {why}"))
+                }
             };
         }
         let figures = match part {
@@ -203,8 +226,12 @@ impl Ruling {
         self
     }
 
-    fn on_signal(rule: &Rule, reading: Reading) -> Self {
-        let ruling = Self::observed(rule, reading.figure.value, reading.figure.samples);
+    fn on_signal(rule: &Rule, reading: Reading, window: Window) -> Self {
+        let ruling = Self::observed(rule, reading.figure.value, reading.figure.samples).with_gaps(
+            rule,
+            reading.unread,
+            window.measure_s + 1,
+        );
         if !reading.at_least {
             return ruling;
         }
@@ -251,13 +278,29 @@ impl Ruling {
                     FigureName::Availability => 1.0 - rule.limit,
                     _ => rule.limit,
                 };
-                ruling.with_doubt(&Share { count, of: figure.samples, allowed })
+                let share = Share { count, of: figure.samples, allowed };
+                ruling.with_few_samples(&share, share.samples_min()).with_doubt(&share)
             }
             _ => ruling,
         }
     }
 
-    /// Too few samples to see the percentile at all: only a failure that they prove is a verdict.
+    /// A gauge that was not read for a good part of the window may have been anything then: only a maximum that is too
+    /// large already is a verdict.
+    fn with_gaps(self, rule: &Rule, unread: usize, readings: usize) -> Self {
+        if !too_many_missing(unread, readings) {
+            return self;
+        }
+        let is_max = matches!(
+            &rule.figure,
+            FigureName::Signal(SignalName { statistic: Some(Statistic::Max), .. })
+        );
+        let proven = is_max && rule.comparison.is_upper_bound() == (self.verdict == Verdict::Fail);
+        let ruling = self.note(format!("not read in full at {unread} of {readings} seconds"));
+        if proven { ruling } else { Self { verdict: Verdict::Inconclusive, ..ruling } }
+    }
+
+    /// Too few samples to see the share beyond the limit at all: only a failure that they prove is a verdict.
     fn with_few_samples(self, share: &Share, samples_min: u64) -> Self {
         let proven = self.verdict == Verdict::Fail && share.bounds().0 > share.allowed;
         if self.samples >= samples_min || proven {
@@ -308,6 +351,15 @@ struct Share {
 }
 
 impl Share {
+    /// The smallest n with (1 − allowed)ⁿ ≤ 0.05: with fewer, and none beyond the limit, a true share at the limit could not
+    /// be ruled out. A limit of nothing at all is on the requests of this run, however many they are.
+    fn samples_min(&self) -> u64 {
+        if self.allowed <= 0.0 {
+            return 1;
+        }
+        (0.05_f64.ln() / (1.0 - self.allowed).ln()).ceil() as u64
+    }
+
     fn bounds(&self) -> (f64, f64) {
         share_bounds(self.count.min(self.of), self.of)
     }
@@ -318,9 +370,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::archive::{LoadRecord, Timeline, WorkerEnd};
+    use crate::archive::{Incident, LoadRecord, Timeline, WorkerEnd};
     use crate::gates::fixture::{healthy, scenario, series, speed_up, times};
     use crate::gates::{Bias, CheckState, Comparison};
+    use crate::scenario::{HttpTarget, Signals};
 
     /// Every figure, with a limit that the healthy run meets and one that it does not.
     const FIGURES: [(&str, &str, &str); 22] = [
@@ -427,7 +480,10 @@ mod tests {
             operation.seconds.iter_mut().for_each(|second| second.response = times([]));
         }
         record.load.operations[0].seconds[9].response = times(vec![us; count]);
-        record.load.seconds.iter_mut().for_each(|second| second.lag = times([]));
+        for second in &mut record.load.seconds {
+            second.lag = times([]);
+            second.own_lag = times([]);
+        }
         record
     }
 
@@ -448,6 +504,50 @@ mod tests {
         }
         assert_eq!(ruling(&with_samples(20_000, 5), "p95 < 10ms").verdict, Verdict::Fail);
         assert_eq!(ruling(&with_samples(20_000, 1), "p50 < 10ms").verdict, Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn a_share_takes_enough_requests_to_be_seen() {
+        let record = |ok: u64, errors: u64| {
+            let mut record = healthy();
+            for operation in &mut record.load.operations {
+                operation.seconds.iter_mut().for_each(|second| *second = Default::default());
+            }
+            let second = &mut record.load.operations[0].seconds[9];
+            (second.intended, second.sent, second.ok, second.errors) =
+                (ok + errors, ok + errors, ok, errors);
+            record
+        };
+        for (text, enough) in
+            [("error_rate < 0.5%", 598), ("timeout_rate <= 5%", 59), ("availability > 99.9%", 2995)]
+        {
+            let few = ruling(&record(enough - 1, 0), text);
+            assert_eq!(few.verdict, Verdict::Inconclusive, "{text}");
+            assert!(few.reason.unwrap().contains(&format!("at least {enough}")));
+            assert_eq!(ruling(&record(enough, 0), text).verdict, Verdict::Pass, "{text}");
+        }
+        let verdict = |ok, errors, text| ruling(&record(ok, errors), text).verdict;
+        assert_eq!(verdict(0, 1, "error_rate < 0.5%"), Verdict::Fail, "one of one proves it");
+        assert_eq!(verdict(99, 1, "error_rate < 0.5%"), Verdict::Inconclusive, "one of 100 not");
+        assert_eq!(verdict(1, 0, "error_rate <= 0%"), Verdict::Pass, "of this run");
+        assert_eq!(verdict(99, 1, "error_rate <= 0%"), Verdict::Fail);
+    }
+
+    #[test]
+    fn a_gauge_with_gaps_proves_a_maximum_at_most() {
+        let mut record = healthy();
+        let labels = [("replica", "replica-2")];
+        series(&mut record, "pg_replication_lag_seconds", &labels).values[10..13].fill(None);
+        for (text, verdict) in [
+            ("replication_lag_ms_p95 < 1s", Verdict::Inconclusive),
+            ("replication_lag_ms_p95 < 1ms", Verdict::Inconclusive),
+            ("replication_lag_ms_max < 1s", Verdict::Inconclusive),
+            ("replication_lag_ms_max < 1ms", Verdict::Fail),
+            ("projection_lag_ms_p95 < 1s", Verdict::Pass),
+        ] {
+            let outcome = gate(&record, text);
+            assert_eq!(outcome.verdict, verdict, "{outcome:?}");
+        }
     }
 
     #[test]
@@ -550,6 +650,7 @@ mod tests {
     fn a_fault_of_the_measurement_takes_the_half_that_it_can_have_made() {
         let mut late = healthy();
         late.load.seconds[9].lag = times(vec![900_000; 300]);
+        late.load.seconds[9].own_lag = times(vec![900_000; 300]);
         let mut dropping = healthy();
         dropping.load.operations[0].seconds[9].dropped = 1;
         dropping.load.operations[0].seconds[9].ok -= 1;
@@ -570,6 +671,45 @@ mod tests {
         }
     }
 
+    /// A server that answers so slowly that every user waits for it: arrivals are sent late, and some not at all.
+    fn overloaded() -> Record {
+        let mut record = healthy();
+        for second in &mut record.load.seconds[4..] {
+            second.in_flight_max = 1000;
+            second.lag = times(vec![2_000_000; 300]);
+        }
+        for operation in &mut record.load.operations {
+            for second in &mut operation.seconds[4..] {
+                second.response = times(vec![3_000_000; second.sent as usize]);
+                second.service = times(vec![1_000_000; second.sent as usize]);
+            }
+        }
+        record
+    }
+
+    #[test]
+    fn a_system_that_is_too_slow_fails() {
+        let judgement = judge(&overloaded(), &scenario(&["p95 < 500ms"]));
+        let state = |name: &str| judgement.validity.iter().find(|c| c.check == name).unwrap().state;
+        assert_eq!(state("send lag"), CheckState::Green);
+        assert_eq!(state("cap on requests in flight"), CheckState::Amber);
+        assert_eq!(judgement.verdict, Verdict::Fail, "{}", judgement.headline);
+    }
+
+    #[test]
+    fn figures_of_the_client_stand_when_the_server_could_not_be_read() {
+        let mut record = overloaded();
+        for series in
+            record.timeline.series.iter_mut().filter(|s| s.key.name.starts_with("backend"))
+        {
+            series.values[6..22].fill(None);
+        }
+        let judgement = judge(&record, &scenario(&["p95 < 500ms", "cache_hit_ratio > 95%"]));
+        let verdicts: Vec<Verdict> = judgement.gates.iter().map(|gate| gate.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Fail, Verdict::Inconclusive]);
+        assert_eq!(judgement.verdict, Verdict::Fail);
+    }
+
     #[test]
     fn headlines_name_what_decides() {
         let headline = |record: &Record, gates: &[&str]| judge(record, &scenario(gates)).headline;
@@ -582,6 +722,12 @@ mod tests {
         insta::assert_snapshot!(headline(&blind, &["cache_hit_ratio > 85%"]), @"Inconclusive: cache_hit_ratio > 85%: cache_hit_ratio could not be computed: no data.");
         let mut lost = healthy();
         lost.load.worker = WorkerEnd::Lost { detail: "killed".to_owned() };
+        let mut unproven = healthy();
+        speed_up(&mut unproven, "pg_events_total", &[], -50.0);
+        assert!(
+            headline(&unproven, &["happiness > 3", "event_rate >= 100/s"]).contains("happiness"),
+            "the events are not why the first gate cannot be told"
+        );
         insta::assert_snapshot!(headline(&lost, &["p95 < 5ms"]), @"Inconclusive: worker finished: the worker was lost: killed.");
     }
 
@@ -591,6 +737,51 @@ mod tests {
         assert!(reason("p95 < 10.452ms").starts_with("p95 is 10.5 ms, not < 10.5 ms: off by 3 µs"));
         assert!(reason("p95 < 5ms").starts_with("p95 is 10.5 ms, not < 5 ms"));
         assert!(!reason("p95 < 5ms").contains("off by"));
+    }
+
+    #[test]
+    fn an_audit_that_was_asked_for_and_not_made_is_no_pass() {
+        let (good, bad) = ("p95 < 500ms", "p95 < 5ms");
+        let mut record = healthy();
+        record.audit[0].state = AuditState::Grey;
+        record.audit[0].detail = "connection refused".to_owned();
+        let judgement = judge(&record, &scenario(&[good]));
+        assert_eq!(judgement.verdict, Verdict::Inconclusive);
+        assert_eq!(judgement.gates[0].verdict, Verdict::Pass, "the gate itself holds");
+        insta::assert_snapshot!(judgement.headline, @"Inconclusive: the gates hold, but the audit could not check: acknowledged commands are in the store exactly once: connection refused.");
+        assert_eq!(judge(&record, &scenario(&[bad])).verdict, Verdict::Fail);
+        let mut read_only = scenario(&[good]);
+        read_only.operations[0].event = false;
+        assert_eq!(judge(&record, &read_only).verdict, Verdict::Pass, "nothing to lose");
+        record.audit[0].check = "replica-1 holds what the primary holds".to_owned();
+        assert_eq!(judge(&record, &read_only).verdict, Verdict::Inconclusive);
+        let mut foreign = scenario(&[good]);
+        foreign.target = Target::Http(HttpTarget {
+            url: "http://localhost".to_owned(),
+            metrics: None,
+            bearer_token_env: None,
+            signals: Signals::default(),
+        });
+        assert_eq!(judge(&record, &foreign).verdict, Verdict::Pass, "nothing of its to audit");
+        record.audit.clear();
+        assert_eq!(judge(&record, &scenario(&[good])).verdict, Verdict::Pass, "not asked for");
+    }
+
+    #[test]
+    fn a_dead_replica_leaves_neither_verdict() {
+        let mut record = healthy();
+        record.incidents.push(Incident {
+            second: Some(9),
+            what: "replica-1".to_owned(),
+            detail: "killed by signal 9".to_owned(),
+        });
+        for text in ["p95 < 500ms", "p95 < 5ms", "replication_lag_ms_max < 1s"] {
+            assert_eq!(gate(&record, text).verdict, Verdict::Inconclusive, "{text}");
+        }
+        record.incidents[0].what = "observer".to_owned();
+        assert_eq!(gate(&record, "p95 < 500ms").verdict, Verdict::Pass);
+        assert_eq!(gate(&record, "p95 < 5ms").verdict, Verdict::Fail);
+        assert_eq!(gate(&record, "replica_share > 40%").verdict, Verdict::Inconclusive);
     }
 
     #[test]

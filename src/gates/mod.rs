@@ -26,4 +26,6 @@ pub use judge::{judge, own_signals};
 pub use rule::{Comparison, Rule, RuleError, Scope};
 pub use show::show;
 pub use signals::SignalBook;
-pub use verdict::{Bias, CheckState, Figure, GateOutcome, Judgement, Unit, ValidityCheck, Verdict};
+pub use verdict::{
+    Bias, CheckState, Figure, GateOutcome, Judgement, Undermines, Unit, ValidityCheck, Verdict,
+};

@@ -14,7 +14,14 @@ use crate::scenario::{Selector, SignalSource, Target};
 #[derive(Debug, Clone, PartialEq)]
 pub struct SignalBook {
     sources: BTreeMap<String, Form>,
+    /// Replicas of the reference target; nothing for another. Its selectors are ours and checked, a scenario's may be misspelt.
+    replicas: Option<usize>,
 }
+
+/// Share of the window's readings that may be missing.
+const MISSING_MAX: f64 = 0.1;
+/// The gauge of which every replica has a series.
+const OF_EACH_REPLICA: &str = "replication_lag_ms";
 
 #[derive(Debug, Clone, PartialEq)]
 enum Form {
@@ -30,6 +37,8 @@ pub(super) struct Reading {
     pub(super) figure: Figure,
     /// The true value is at least this: it lies beyond a histogram's last finite bucket.
     pub(super) at_least: bool,
+    /// Boundaries of the window at which not all of a gauge was read; 0 for anything else.
+    pub(super) unread: usize,
 }
 
 /// The statistics of a gauge that a report shows.
@@ -39,17 +48,17 @@ impl SignalBook {
     /// The signals of a target: those of the reference target, or those that the scenario defines.
     pub fn of(target: &Target) -> Self {
         match target {
-            Target::Reference(_) => Self::reference(),
+            Target::Reference(target) => Self::reference(usize::from(target.replicas)),
             Target::Http(http) => {
                 let own = http.signals.sources.iter();
                 let sources = own.map(|(n, s)| (n.clone(), Form::Source(s.clone()))).collect();
-                Self { sources }
+                Self { sources, replicas: None }
             }
         }
     }
 
     /// The signals of the reference target.
-    fn reference() -> Self {
+    fn reference(replicas: usize) -> Self {
         let ratio = |part: &str, of: &str| {
             Form::Source(SignalSource::Ratio { part: part.to_owned(), of: of.to_owned() })
         };
@@ -94,7 +103,8 @@ impl SignalBook {
                 ),
             ),
         ];
-        Self { sources: named.map(|(name, form)| (name.to_owned(), form)).into() }
+        let sources = named.map(|(name, form)| (name.to_owned(), form)).into();
+        Self { sources, replicas: Some(replicas) }
     }
 
     /// The signals of this target by name, without their statistics.
@@ -131,10 +141,17 @@ impl SignalBook {
         let eye = Eye { timeline, from: window.warm_up_s, to: window.end(), unit: signal.unit() };
         match (form, statistic) {
             (Form::Skew(of), None) => eye.skew(of),
+            (Form::Source(SignalSource::Ratio { part, .. }), None)
+                if self.may_be_misspelt(part, timeline) =>
+            {
+                None
+            }
             (Form::Source(SignalSource::Ratio { part, of }), None) => eye.ratio(part, of),
             (Form::Source(SignalSource::Rate { of }), None) => eye.rate(of),
             (Form::Source(SignalSource::Gauge { of, scale }), Some(statistic)) => {
-                eye.gauge(of, *scale, statistic)
+                let reading = eye.gauge(of, *scale, statistic)?;
+                let unread = eye.unread(of, self.series_due(&signal.base, of, timeline));
+                Some(Reading { unread, ..reading })
             }
             (Form::Source(SignalSource::Histogram { of, quantile, scale }), statistic) => {
                 let quantile = match statistic {
@@ -145,6 +162,38 @@ impl SignalBook {
                 eye.histogram(of, quantile, *scale)
             }
             _ => None,
+        }
+    }
+
+    /// Whether a selector of the scenario's own matches nothing that was ever read. That its events never occurred cannot be
+    /// told from a slip of the pen.
+    fn may_be_misspelt(&self, of: &str, timeline: &Timeline) -> bool {
+        let Ok(selector) = of.parse::<Selector>() else { return true };
+        let mut matching = selector.matching(timeline);
+        self.replicas.is_none() && !matching.any(|one| one.values.iter().any(Option::is_some))
+    }
+
+    /// How many series of a gauge must have been read at a boundary for their largest to be known. Those of another's
+    /// service may come and go.
+    fn series_due(&self, signal: &str, of: &str, timeline: &Timeline) -> usize {
+        let (Some(replicas), Ok(selector)) = (self.replicas, of.parse::<Selector>()) else {
+            return 1;
+        };
+        let known = selector.matching(timeline).count();
+        if signal == OF_EACH_REPLICA { known.max(replicas) } else { known }
+    }
+
+    /// Why a signal could not be computed.
+    pub(super) fn why_absent(&self, signal: &SignalName, timeline: &Timeline) -> String {
+        match self.find(signal) {
+            Some((Form::Source(SignalSource::Ratio { part, .. }), _))
+                if self.may_be_misspelt(part, timeline) =>
+            {
+                format!(
+                    "nothing was read that matches {part}, and whether it is zero or misspelt cannot be told"
+                )
+            }
+            _ => "no data".to_owned(),
         }
     }
 
@@ -183,12 +232,14 @@ impl Eye<'_> {
         value.is_finite().then(|| Reading {
             figure: Figure { value, unit: self.unit, samples: samples.round() as u64 },
             at_least: false,
+            unread: 0,
         })
     }
 
     fn ratio(&self, part: &str, of: &str) -> Option<Reading> {
         let whole = increase(self.timeline, of, self.from, self.to)?;
-        // A part that never occurred has no series; with a whole that was read, that is a true zero.
+        // A part that never occurred has no series; with a whole that was read, and a selector that is right, that is a
+        // true zero.
         let part = increase(self.timeline, part, self.from, self.to).unwrap_or(0.0);
         if whole > 0.0 { self.reading(part / whole, whole) } else { None }
     }
@@ -222,6 +273,17 @@ impl Eye<'_> {
             Statistic::Mean => return None,
         };
         self.reading(value * scale, values.len() as f64)
+    }
+
+    /// Boundaries at which fewer than so many of the matching series were read.
+    fn unread(&self, of: &str, series_due: usize) -> usize {
+        let Ok(selector) = of.parse::<Selector>() else { return self.to + 1 - self.from };
+        let series: Vec<&Series> = selector.matching(self.timeline).collect();
+        let unread = |second: &usize| {
+            let values = series.iter().filter_map(|one| one.values.get(*second).copied().flatten());
+            values.count() < series_due
+        };
+        (self.from..=self.to).filter(unread).count()
     }
 
     fn histogram(&self, of: &str, quantile: f64, scale: f64) -> Option<Reading> {
@@ -277,6 +339,11 @@ impl Eye<'_> {
         let largest = sizes.iter().copied().max_by(f64::total_cmp)?;
         if sum > 0.0 { self.reading(largest * sizes.len() as f64 / sum, sum) } else { None }
     }
+}
+
+/// Whether so many missing readings leave too little to judge by. One is never too many: a short run has few in all.
+pub(super) fn too_many_missing(missing: usize, readings: usize) -> bool {
+    missing > 1 && missing as f64 > MISSING_MAX * readings as f64
 }
 
 /// By how much all matching counters rose between two boundaries; nothing when none was read.
@@ -453,17 +520,80 @@ mod tests {
         assert_eq!(found["partition_skew"].value, 1.5);
     }
 
-    #[test]
-    fn a_foreign_target_has_the_signals_that_its_scenario_defines() {
-        let gauge = SignalSource::Gauge { of: "depth".to_owned(), scale: 1.0 };
-        let sources = BTreeMap::from([("queue_depth".to_owned(), gauge)]);
-        let target = Target::Http(HttpTarget {
+    /// A foreign target with one signal of its own.
+    fn foreign(name: &str, source: SignalSource) -> SignalBook {
+        let sources = BTreeMap::from([(name.to_owned(), source)]);
+        SignalBook::of(&Target::Http(HttpTarget {
             url: "https://example.org".to_owned(),
             metrics: None,
             bearer_token_env: None,
             signals: Signals { sources },
-        });
-        let book = SignalBook::of(&target);
+        }))
+    }
+
+    #[test]
+    fn a_part_that_matches_nothing_is_no_zero() {
+        let requests =
+            |status: &str, values: &[f64]| series("requests", &[("status", status)], values);
+        let ratio = |part: &str| {
+            let (part, of) = (part.to_owned(), "requests".to_owned());
+            let book = foreign("failed_ratio", SignalSource::Ratio { part, of });
+            let signal = SignalName { base: "failed_ratio".to_owned(), statistic: None };
+            let served = requests("200", &[0.0, 10.0, 20.0, 30.0, 40.0, 50.0]);
+            let failed = requests("500", &[3.0; 6]);
+            let timeline = Timeline { seconds: 5, series: vec![served, failed] };
+            let value = book.read(&signal, &timeline, WINDOW).map(|reading| reading.figure.value);
+            (value, book.why_absent(&signal, &timeline))
+        };
+        assert_eq!(
+            ratio(r#"requests{status="500"}"#).0,
+            Some(0.0),
+            "it was read, and did not rise"
+        );
+        for part in [r#"requests{status="50"}"#, r#"request{status="500"}"#] {
+            let (value, why) = ratio(part);
+            assert_eq!(value, None, "{part}");
+            assert!(why.contains(part), "{why}");
+        }
+        let misses = series(
+            "backend_cache_requests_total",
+            &[("outcome", "miss")],
+            &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
+        );
+        assert_eq!(
+            reference(vec![misses])["cache_hit_ratio"].value,
+            0.0,
+            "our own selectors are right"
+        );
+    }
+
+    #[test]
+    fn a_second_counts_when_all_of_a_gauge_was_read() {
+        let lag = |replica: &str, values: &[f64]| {
+            series("pg_replication_lag_seconds", &[("replica", replica)], values)
+        };
+        let nan = f64::NAN;
+        let unread = |series| read("replication_lag_ms_p95", series).unwrap().unread;
+        let whole = || lag("replica-1", &[0.1; 6]);
+        assert_eq!(unread(vec![whole(), lag("replica-2", &[0.1; 6])]), 0);
+        assert_eq!(unread(vec![whole(), lag("replica-2", &[0.1, 0.1, nan, 0.1, nan, 0.1])]), 2);
+        assert_eq!(unread(vec![whole()]), 5, "replica-2 never had a row");
+        let book = foreign("depth", SignalSource::Gauge { of: "depth".to_owned(), scale: 1.0 });
+        let signal = SignalName { base: "depth".to_owned(), statistic: "max".parse().ok() };
+        let pods = vec![
+            series("depth", &[("pod", "a")], &[1.0, 1.0, 1.0, nan, nan, nan]),
+            series("depth", &[("pod", "b")], &[nan, nan, nan, 1.0, 1.0, nan]),
+        ];
+        let timeline = Timeline { seconds: 5, series: pods };
+        assert_eq!(book.read(&signal, &timeline, WINDOW).unwrap().unread, 1);
+        assert!(!too_many_missing(1, 5) && too_many_missing(2, 5));
+        assert!(!too_many_missing(6, 61) && too_many_missing(7, 61));
+    }
+
+    #[test]
+    fn a_foreign_target_has_the_signals_that_its_scenario_defines() {
+        let gauge = SignalSource::Gauge { of: "depth".to_owned(), scale: 1.0 };
+        let book = foreign("queue_depth", gauge);
         let extra = BTreeSet::from(["queue_depth".to_owned()]);
         let defines = |name: &str| match FigureName::parse(name, &extra) {
             Some(FigureName::Signal(signal)) => book.defines(&signal),

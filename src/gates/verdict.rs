@@ -99,6 +99,25 @@ pub enum CheckState {
     Grey,
 }
 
+/// Which figures lose their ground when a check is red.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Undermines {
+    /// All of them.
+    #[default]
+    All,
+    /// Those that rest on observation: the signals. What the client measured stands.
+    Signals,
+    /// The event rate alone.
+    EventRate,
+}
+
+impl Undermines {
+    fn is_all(&self) -> bool {
+        *self == Self::All
+    }
+}
+
 /// One check of the run itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ValidityCheck {
@@ -109,6 +128,9 @@ pub struct ValidityCheck {
     /// When red: which way it pushes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bias: Option<Bias>,
+    /// Which figures a red one undermines.
+    #[serde(default, skip_serializing_if = "Undermines::is_all")]
+    pub undermines: Undermines,
     /// The figures, for people.
     pub detail: String,
 }

@@ -173,6 +173,7 @@ fn absorb_clock(sum: &mut LoadSecond, part: &LoadSecond) {
     sum.acknowledged += part.acknowledged;
     sum.in_flight_max = sum.in_flight_max.max(part.in_flight_max);
     sum.lag.absorb(&part.lag);
+    sum.own_lag.absorb(&part.own_lag);
 }
 
 #[cfg(test)]
@@ -210,7 +211,7 @@ mod tests {
             arrival: 0,
             operation: 1,
             intended_us: 500_000,
-            fate: Fate::Sent { sent_us: 500_100, done_us, exchange: OK },
+            fate: Fate::Sent { free_us: 0, sent_us: 500_100, done_us, exchange: OK },
             told: None,
         };
         let mut tallier = Tallier::new();
@@ -218,6 +219,8 @@ mod tests {
         account.add(&tallier.tally(vec![sample(600_000), sample(3_100_000)], 3, 2)).unwrap();
         assert_eq!((account.told(), account.open()), (3, (77, 80)));
         let Driven { record, .. } = account.close(None, WorkerEnd::Finished);
+        let own: Vec<u64> = record.seconds.iter().map(|s| s.own_lag.count()).collect();
+        assert_eq!(own, [3, 0, 0, 0]);
         let second = &record.operations[1].seconds[0];
         assert_eq!((second.ok, second.response.count(), second.response.counts().len()), (3, 3, 2));
         let clock: Vec<_> =

@@ -58,8 +58,11 @@ pub(crate) async fn attack(
 
 /// A user's whole life. Records on the user that goose gave: what a clone of it records may be lost.
 async fn take_arrivals(user: &mut GooseUser, number: usize, shared: &Shared) {
+    // Reporting to goose comes after it: that, too, is the generator's own time.
+    let mut free_us = 0;
     while let Ok(arrival) = shared.due.recv_async().await {
-        let Some(sent) = shared.serve(number, arrival).await else { continue };
+        let Some(sent) = shared.serve(number, free_us, arrival).await else { continue };
+        free_us = sent.done_us;
         let operation = &shared.operations[arrival.operation];
         let counted = user
             .record_custom_request_duration(

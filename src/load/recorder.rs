@@ -30,8 +30,9 @@ pub(crate) struct Sample {
 pub(crate) enum Fate {
     /// Never: its time-out came before a user was free.
     Dropped,
-    /// At `sent_us`; the last byte of the answer was read, or given up, at `done_us`.
-    Sent { sent_us: u64, done_us: u64, exchange: Exchange },
+    /// At `sent_us`, by a user that had been free since `free_us`; the last byte of the answer was read, or given up, at
+    /// `done_us`.
+    Sent { free_us: u64, sent_us: u64, done_us: u64, exchange: Exchange },
 }
 
 /// The buffers of all users.

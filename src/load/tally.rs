@@ -127,20 +127,22 @@ impl Tallier {
     }
 
     fn clock(&mut self, samples: &[Sample], second: usize, peak: u64) -> Vec<ClockTally> {
-        let mut seconds = BTreeMap::<usize, (LoadSecond, Vec<u64>)>::new();
+        let mut seconds = BTreeMap::<usize, (LoadSecond, Lags)>::new();
         seconds.entry(second).or_default().0.in_flight_max = peak;
         for sample in samples {
             let Some(times) = Times::of(sample) else { continue };
             let (sending, lags) = seconds.entry(second_of(times.sent_us)).or_default();
             sending.sent += 1;
-            lags.push(times.sent_us - times.intended_us);
+            lags.all_us.push(times.sent_us - times.intended_us);
+            lags.own_us.push(times.sent_us - times.intended_us.max(times.free_us));
             let (ending, _) = seconds.entry(second_of(times.done_us)).or_default();
             ending.done += 1;
             let acknowledged = matches!(sample.told, Some((_, Outcome::Acknowledged)));
             ending.acknowledged += u64::from(acknowledged);
         }
-        let finish = |(second, (mut counts, lags)): (usize, (LoadSecond, Vec<u64>))| {
-            counts.lag = self.distribution(lags.into_iter());
+        let finish = |(second, (mut counts, lags)): (usize, (LoadSecond, Lags))| {
+            counts.lag = self.distribution(lags.all_us.into_iter());
+            counts.own_lag = self.distribution(lags.own_us.into_iter());
             ClockTally { second, counts }
         };
         seconds.into_iter().map(finish).collect()
@@ -172,9 +174,17 @@ fn failures(samples: &[Sample]) -> BTreeMap<String, u64> {
     counts.into_iter().map(named).collect()
 }
 
+/// Send lags of one second of the clock, in µs: with and without the wait for a free user.
+#[derive(Default)]
+struct Lags {
+    all_us: Vec<u64>,
+    own_us: Vec<u64>,
+}
+
 /// The times of a sample that was sent, in µs.
 struct Times {
     intended_us: u64,
+    free_us: u64,
     sent_us: u64,
     done_us: u64,
 }
@@ -183,8 +193,8 @@ impl Times {
     fn of(sample: &Sample) -> Option<Self> {
         match sample.fate {
             Fate::Dropped => None,
-            Fate::Sent { sent_us, done_us, .. } => {
-                Some(Self { intended_us: sample.intended_us, sent_us, done_us })
+            Fate::Sent { free_us, sent_us, done_us, .. } => {
+                Some(Self { intended_us: sample.intended_us, free_us, sent_us, done_us })
             }
         }
     }
@@ -202,7 +212,7 @@ mod tests {
     fn sent(intended_us: u64, sent_us: u64, done_us: u64, answer: Answer) -> Sample {
         let reason = (answer != Answer::Ok).then_some("a reason");
         let exchange = Exchange { answer, status: None, reason };
-        let fate = Fate::Sent { sent_us, done_us, exchange };
+        let fate = Fate::Sent { free_us: 0, sent_us, done_us, exchange };
         Sample { arrival: 0, operation: 0, intended_us, fate, told: None }
     }
 
@@ -220,6 +230,26 @@ mod tests {
         assert_eq!(by_second, [(1, 1, 0), (3, 0, 1)]);
         assert!(tally.seconds[0].counts.lag.counts()[0].0.abs_diff(200_000) < 200);
         assert_eq!(tally.seconds[1].counts.in_flight_max, 5);
+    }
+
+    #[test]
+    fn waiting_for_a_free_user_is_not_the_generators_own_lag() {
+        let by_user_free_since = |free_us: u64| {
+            let late = sent(100_000, 900_000, 950_000, Answer::Ok);
+            let Fate::Sent { sent_us, done_us, exchange, .. } = late.fate else { panic!() };
+            let fate = Fate::Sent { free_us, sent_us, done_us, exchange };
+            let tally = Tallier::new().tally(vec![Sample { fate, ..late }], 0, 1);
+            let counts = &tally.seconds[0].counts;
+            let us = |lag: &Distribution| lag.to_histogram().max();
+            (us(&counts.lag), us(&counts.own_lag))
+        };
+        let near = |(lag, own): (u64, u64), expected: (u64, u64)| {
+            lag.abs_diff(expected.0) <= expected.0 / 1000
+                && own.abs_diff(expected.1) <= expected.1 / 1000
+        };
+        assert!(near(by_user_free_since(899_700), (800_000, 300)), "the users were taken");
+        assert!(near(by_user_free_since(0), (800_000, 800_000)), "somebody was free all the time");
+        assert!(near(by_user_free_since(100_001), (800_000, 799_999)));
     }
 
     #[test]

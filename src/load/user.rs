@@ -35,6 +35,8 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub(crate) response: Duration,
+    /// When its user was free again, in µs from second 0 of the run's axis.
+    pub(crate) done_us: u64,
     pub(crate) exchange: Exchange,
 }
 
@@ -68,8 +70,8 @@ impl Shared {
         })
     }
 
-    /// Deals with an arrival to the end; `None` when it came too late to be sent.
-    pub(crate) async fn serve(&self, user: usize, arrival: Arrival) -> Option<Sent> {
+    /// Deals with an arrival to the end; `None` when it came too late to be sent. The user has been free since `free_us`.
+    pub(crate) async fn serve(&self, user: usize, free_us: u64, arrival: Arrival) -> Option<Sent> {
         let clock = *self.clock.get().expect("the clock is set before the first arrival is due");
         let timeout_us = u64::try_from(self.timeout.as_micros()).unwrap_or(u64::MAX);
         if expired(arrival.intended_us, clock.now_us(), timeout_us) {
@@ -96,9 +98,10 @@ impl Shared {
         self.recorder.done();
         let told =
             org.filter(|_| operation.event).map(|org| (org, exchange.outcome(&operation.expect)));
-        let fate = Fate::Sent { sent_us, done_us, exchange };
+        let fate = Fate::Sent { free_us, sent_us, done_us, exchange };
         self.recorder.record(user, sample(&arrival, fate, told));
-        Some(Sent { response: Duration::from_micros(done_us - arrival.intended_us), exchange })
+        let response = Duration::from_micros(done_us - arrival.intended_us);
+        Some(Sent { response, done_us, exchange })
     }
 }
 

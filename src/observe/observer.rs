@@ -38,9 +38,11 @@ pub async fn observe(
     if let Some(url) = &target.metrics_url {
         sources.spawn(follow(Scrape::new(url.clone(), keep), axis, stop.clone()));
     }
-    for (place, endpoint) in target.postgres.iter().enumerate() {
-        let server = PostgresServer::new(endpoint, place == 0);
-        sources.spawn(follow(server, axis, stop.clone()));
+    if let Some((primary, replicas)) = target.postgres.split_first() {
+        let servers = replicas.iter().map(PostgresServer::replica);
+        for server in servers.chain([PostgresServer::primary(primary, replicas)]) {
+            sources.spawn(follow(server, axis, stop.clone()));
+        }
     }
     let mut tracks = Vec::new();
     while let Some(track) = sources.join_next().await {

@@ -14,6 +14,8 @@ use super::outage::Failure;
 use super::source::{Reading, Source};
 use super::statement::StatementKind;
 use crate::archive::SeriesKey;
+use crate::postgres::connect_options;
+use crate::postgres::database::{EVENT_STORE, FINANCE, READ_MODELS};
 use crate::scenario::PostgresEndpoint;
 
 /// Longest time for one database's part of a reading: less than a whole reading may take, so that a slow part does not
@@ -21,12 +23,17 @@ use crate::scenario::PostgresEndpoint;
 const PART_MAX: Duration = Duration::from_millis(700);
 /// Sizes and row counts of partitions change slowly, and looking at every file costs.
 const PARTITIONS_EVERY_SECONDS: usize = 5;
+/// What a replica has still to replay, by the primary's account of it.
+const LAG_BYTES: &str = "pg_replication_lag_bytes";
+const LAG_SECONDS: &str = "pg_replication_lag_seconds";
 
 type Values = Vec<(SeriesKey, f64)>;
 
 /// One server, with a connection for each database that is looked at.
 pub(super) struct PostgresServer {
     name: String,
+    /// Replicas that should follow this server.
+    replicas: Vec<String>,
     parts: Vec<Part>,
 }
 
@@ -52,27 +59,44 @@ enum Question {
 }
 
 impl PostgresServer {
-    /// The primary also answers for the contents of the databases, replicas for themselves alone.
-    pub(super) fn new(endpoint: &PostgresEndpoint, is_primary: bool) -> Self {
+    /// Answers for the contents of the databases, and for those that should follow it.
+    pub(super) fn primary(endpoint: &PostgresEndpoint, replicas: &[PostgresEndpoint]) -> Self {
         const CONTENTS: [(&str, Question); 4] = [
-            ("plimsoll_event_store", Question::Events),
-            ("plimsoll_finance", Question::Checkpoints),
-            ("plimsoll_read_models", Question::Checkpoints),
-            ("plimsoll_finance", Question::Partitions),
+            (EVENT_STORE, Question::Events),
+            (FINANCE, Question::Checkpoints),
+            (READ_MODELS, Question::Checkpoints),
+            (FINANCE, Question::Partitions),
         ];
-        let contents = CONTENTS.into_iter().filter(|_| is_primary);
-        let questions = std::iter::once(("postgres", Question::Activity)).chain(contents);
+        let replicas = replicas.iter().map(|replica| replica.name.clone()).collect();
+        Self { replicas, ..Self::new(endpoint, &CONTENTS) }
+    }
+
+    /// Answers for itself alone.
+    pub(super) fn replica(endpoint: &PostgresEndpoint) -> Self {
+        Self::new(endpoint, &[])
+    }
+
+    fn new(endpoint: &PostgresEndpoint, contents: &[(&str, Question)]) -> Self {
+        let activity = ("postgres", Question::Activity);
+        let questions = std::iter::once(activity).chain(contents.iter().copied());
         let part = |(database, question)| {
-            let options = PgConnectOptions::new_without_pgpass()
-                .socket(&endpoint.socket_dir)
-                .port(endpoint.port)
-                .username(&endpoint.monitor_role)
+            let options = connect_options(endpoint, &endpoint.monitor_role, "observe")
                 .database(database)
-                .application_name("plimsoll observe")
                 .options([("statement_timeout", PART_MAX.as_millis().to_string())]);
             Part { options, question, connection: None }
         };
-        Self { name: endpoint.name.clone(), parts: questions.map(part).collect() }
+        let parts = questions.map(part).collect();
+        Self { name: endpoint.name.clone(), replicas: Vec::new(), parts }
+    }
+
+    /// The first replica whose place the reading does not tell.
+    fn astray(&self, reading: &Reading) -> Option<Failure> {
+        let told = |replica: &str| {
+            let key = SeriesKey::new(LAG_BYTES, [("replica", replica)]);
+            reading.values.iter().any(|(found, _)| *found == key)
+        };
+        let astray = self.replicas.iter().find(|replica| !told(replica))?;
+        Some(Failure::Failed(format!("{astray} does not follow: its lag is not known")))
     }
 }
 
@@ -96,6 +120,9 @@ impl Source for PostgresServer {
                     reading.failure.get_or_insert(failure);
                 }
             }
+        }
+        if reading.failure.is_none() {
+            reading.failure = self.astray(&reading);
         }
         reading
     }
@@ -199,21 +226,26 @@ async fn server_totals(server: &str, connection: &mut PgConnection) -> sqlx::Res
 }
 
 /// How far each replica is behind; empty on a server that feeds none.
+///
+/// `replay_lag` is what a replica's own replies told, and it stays as it was when they end. So silence counts as lag:
+/// each replica of the stack replies every second, more than two are silence. A replica that has everything is 0 s behind.
 async fn replication(connection: &mut PgConnection) -> sqlx::Result<Values> {
-    // With nothing to replay Postgres has no time to tell: a replica that has everything is 0 s behind.
     let rows: Vec<(String, Option<f64>, Option<f64>)> = sqlx::query_as(
-        "SELECT application_name, lag.bytes,
-                coalesce(extract(epoch FROM replay_lag)::float8, CASE WHEN lag.bytes = 0 THEN 0 END)
+        "SELECT application_name, lag.bytes, coalesce(
+                  greatest(extract(epoch FROM replay_lag)::float8,
+                           CASE WHEN lag.bytes > 0 AND lag.silence > 2 THEN lag.silence END),
+                  CASE WHEN lag.bytes = 0 THEN 0 END)
          FROM pg_stat_replication,
-              LATERAL (SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::float8 AS bytes) AS lag
-         WHERE NOT pg_is_in_recovery() AND state = 'streaming'",
+              LATERAL (SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::float8 AS bytes,
+                              extract(epoch FROM clock_timestamp() - reply_time)::float8 AS silence) AS lag
+         WHERE NOT pg_is_in_recovery() AND state <> 'backup'",
     )
     .fetch_all(connection)
     .await?;
     let values = rows.iter().flat_map(|(replica, bytes, seconds)| {
         let key = |name| SeriesKey::new(name, [("replica", replica.as_str())]);
-        let bytes = bytes.map(|bytes| (key("pg_replication_lag_bytes"), bytes));
-        let seconds = seconds.map(|seconds| (key("pg_replication_lag_seconds"), seconds));
+        let bytes = bytes.map(|bytes| (key(LAG_BYTES), bytes));
+        let seconds = seconds.map(|seconds| (key(LAG_SECONDS), seconds));
         bytes.into_iter().chain(seconds)
     });
     Ok(values.collect())

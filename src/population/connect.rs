@@ -4,6 +4,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 
 use super::error::PopulationError;
+use crate::postgres::connect_options;
 use crate::scenario::PostgresEndpoint;
 
 /// The server, and the role that may do everything on it.
@@ -15,12 +16,11 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(endpoint: &PostgresEndpoint) -> Self {
-        let options = PgConnectOptions::new_without_pgpass()
-            .socket(&endpoint.socket_dir)
-            .port(endpoint.port)
-            .username(&endpoint.superuser)
-            .application_name("plimsoll population")
-            .options([("timezone", "UTC"), ("maintenance_work_mem", "256MB"), ("jit", "off")]);
+        let options = connect_options(endpoint, &endpoint.superuser, "population").options([
+            ("timezone", "UTC"),
+            ("maintenance_work_mem", "256MB"),
+            ("jit", "off"),
+        ]);
         Self { options, socket_dir: endpoint.socket_dir.display().to_string() }
     }
 

@@ -19,8 +19,9 @@ use super::error::PopulationError;
 use super::generate::Generator;
 use super::partitions::{Layout, Leaf};
 use super::rows::{RowWriter, Sink, Tallies};
-use super::tables::{COPY_HEADER, COPY_TRAILER, Table};
+use super::tables::Table;
 use crate::ids::OrgId;
+use crate::postgres::copy_format;
 
 /// Organisations that a thread takes at a time: few enough that a leaf's rows arrive nearly in the order of its key.
 const BLOCK: u64 = 128;
@@ -146,12 +147,12 @@ async fn fill(
     refuse_rows(&mut connection, table, &leaf.name).await?;
     execute(&mut connection, format!("TRUNCATE {}", leaf.name)).await.map_err(during())?;
     let mut copy = connection.copy_in_raw(&table.copy_into(&leaf.name)).await.map_err(during())?;
-    copy.send(COPY_HEADER).await.map_err(during())?;
+    copy.send(copy_format::HEADER).await.map_err(during())?;
     while let Some(chunk) = chunks.recv().await {
         copy.send(chunk.bytes).await.map_err(during())?;
         rows_done.fetch_add(chunk.rows, Ordering::Relaxed);
     }
-    copy.send(COPY_TRAILER).await.map_err(during())?;
+    copy.send(copy_format::TRAILER).await.map_err(during())?;
     copy.finish().await.map_err(during())?;
     Ok(connection)
 }

@@ -8,6 +8,8 @@ use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use uuid::Uuid;
 
 use super::pg_hash::{hash_bytes, hash_i32, hash_i64};
+use crate::postgres::copy_format;
+use crate::postgres::database::{EVENT_STORE, FINANCE, HOSPITALITY, READ_MODELS, SHARED};
 
 /// A table of the population.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +66,7 @@ const ENTRY: &[(&str, Column)] = &[
 pub(super) const TABLES: [Table; 8] = [
     Table {
         id: TableId::Organisations,
-        database: "plimsoll_shared",
+        database: SHARED,
         name: "organisations",
         columns: &[
             ("org_id", Int8),
@@ -79,7 +81,7 @@ pub(super) const TABLES: [Table; 8] = [
     },
     Table {
         id: TableId::Users,
-        database: "plimsoll_shared",
+        database: SHARED,
         name: "users",
         columns: &[
             ("org_id", Int8),
@@ -93,7 +95,7 @@ pub(super) const TABLES: [Table; 8] = [
     },
     Table {
         id: TableId::Properties,
-        database: "plimsoll_hospitality",
+        database: HOSPITALITY,
         name: "properties",
         columns: &[
             ("org_id", Int8),
@@ -107,21 +109,21 @@ pub(super) const TABLES: [Table; 8] = [
     },
     Table {
         id: TableId::Revenues,
-        database: "plimsoll_finance",
+        database: FINANCE,
         name: "revenues_partitioned",
         columns: ENTRY,
         cents: Some("amount_cents"),
     },
     Table {
         id: TableId::Expenses,
-        database: "plimsoll_finance",
+        database: FINANCE,
         name: "expenses_partitioned",
         columns: ENTRY,
         cents: Some("amount_cents"),
     },
     Table {
         id: TableId::Balances,
-        database: "plimsoll_finance",
+        database: FINANCE,
         name: "daily_cash_balances_partitioned",
         columns: &[
             ("org_id", Int8),
@@ -136,7 +138,7 @@ pub(super) const TABLES: [Table; 8] = [
     },
     Table {
         id: TableId::Summaries,
-        database: "plimsoll_read_models",
+        database: READ_MODELS,
         name: "finance_summaries",
         columns: &[
             ("org_id", Int8),
@@ -152,7 +154,7 @@ pub(super) const TABLES: [Table; 8] = [
     },
     Table {
         id: TableId::Snapshots,
-        database: "plimsoll_event_store",
+        database: EVENT_STORE,
         name: "snapshots",
         columns: &[
             ("org_id", Int8),
@@ -230,10 +232,6 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-/// Starts and ends a binary COPY stream.
-pub(super) const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-pub(super) const COPY_TRAILER: &[u8] = &[0xff, 0xff];
-
 /// Writes one row to a COPY stream and computes its checksum on the way.
 pub(super) struct Row<'a> {
     bytes: &'a mut Vec<u8>,
@@ -243,15 +241,12 @@ pub(super) struct Row<'a> {
 impl<'a> Row<'a> {
     /// Begins a row of a table.
     pub(super) fn of(table: &Table, bytes: &'a mut Vec<u8>) -> Self {
-        let columns = i16::try_from(table.columns.len()).expect("Postgres allows 1600 columns");
-        bytes.extend_from_slice(&columns.to_be_bytes());
+        copy_format::begin_row(table.columns.len(), bytes);
         Self { bytes, hash: 0 }
     }
 
     fn field(&mut self, bytes: &[u8]) {
-        let length = i32::try_from(bytes.len()).expect("fields of the population are short");
-        self.bytes.extend_from_slice(&length.to_be_bytes());
-        self.bytes.extend_from_slice(bytes);
+        copy_format::field(bytes, self.bytes);
     }
 
     pub(super) fn int2(mut self, value: i16) -> Self {
@@ -286,10 +281,7 @@ impl<'a> Row<'a> {
 
     /// A document, written as Postgres would print it.
     pub(super) fn jsonb(mut self, value: &str) -> Self {
-        let length = i32::try_from(value.len() + 1).expect("fields of the population are short");
-        self.bytes.extend_from_slice(&length.to_be_bytes());
-        self.bytes.push(1); // version of the binary form: the text follows
-        self.bytes.extend_from_slice(value.as_bytes());
+        copy_format::jsonb(value, self.bytes);
         self.hash = hash_bytes(value.as_bytes(), self.hash);
         self
     }
@@ -302,7 +294,7 @@ impl<'a> Row<'a> {
         match value {
             Some(date) => self.date(date),
             None => {
-                self.bytes.extend_from_slice(&(-1_i32).to_be_bytes());
+                copy_format::null(self.bytes);
                 self.hash = hash_i32(NO_DATE, self.hash);
                 self
             }

@@ -35,7 +35,7 @@ pub enum RunError {
     /// The results could not be written at the end.
     #[error("{0}")]
     Save(#[source] ArchiveError),
-    /// Ctrl-C or SIGTERM.
+    /// Ctrl-C, SIGTERM, or the end of the terminal.
     #[error("interrupted: everything that was started has been stopped, and no report was written")]
     Interrupted,
 }

@@ -11,7 +11,7 @@ use crate::archive::{Environment, Incident};
 use crate::population::seed;
 use crate::scenario::{HttpTarget, LiveTarget, ReferenceTarget, Target};
 use crate::stack::{
-    BackendProgram, Limits, PostgresBinaries, Ready, Requirements, Stack, StackSpec, Stopped,
+    Limits, PostgresBinaries, Ready, Requirements, Stack, StackSpec, Stopped, allow_open_files,
     preflight, state_directory,
 };
 
@@ -44,7 +44,10 @@ pub(super) async fn raise(
             }
             raised
         }
-        Target::Http(target) => Ok(Ground::Foreign(foreign(target))),
+        Target::Http(target) => {
+            allow_open_files(plan.scenario.load.in_flight_max)?;
+            Ok(Ground::Foreign(foreign(target)))
+        }
     }
 }
 
@@ -57,21 +60,15 @@ async fn raise_own(
 ) -> Result<Ground, RunError> {
     stages.begin("provision");
     let population = &plan.scenario.population;
-    let organisations = population.organisations.get();
     let directory = state_directory();
     let binaries = PostgresBinaries::find()?;
     let postgres = binaries.version().to_owned();
-    preflight(&Requirements::estimate(
-        directory.clone(),
-        organisations,
-        target.replicas,
-        target.port,
-    ))?;
+    preflight(&requirements(plan, target))?;
     let spec = StackSpec {
         run: plan.id.clone(),
         binaries,
         replicas: target.replicas,
-        backend: BackendProgram::at(plan.backend.clone()),
+        backend: plan.backend.clone(),
         backend_port: target.port,
         history_months: population.history_months,
         log_dir: directory.join("logs").join(plan.id.as_str()),
@@ -88,6 +85,17 @@ async fn raise_own(
 
     stages.begin("replicate");
     Ok(Ground::Own { stack: Box::new(seeding.open().await?), postgres })
+}
+
+/// What the machine must offer for a stack of our own.
+pub(super) fn requirements(plan: &Plan, target: &ReferenceTarget) -> Requirements {
+    Requirements::estimate(
+        state_directory(),
+        plan.scenario.population.organisations.get(),
+        target.replicas,
+        target.port,
+        plan.scenario.load.in_flight_max,
+    )
 }
 
 /// A foreign service is reached by its address alone; a token of its own comes from the environment.

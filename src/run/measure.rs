@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use secrecy::SecretString;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,7 @@ use super::progress::{LoadProgress, Progress};
 use crate::archive::{Incident, Ledger, LoadRecord, Timeline, Window, WorkerEnd};
 use crate::load::{Auth, DriveEvent, Driven, PROTOCOL, Shard, WorkerPlan, drive};
 use crate::observe::{Axis, Observed, SeriesFilter, observe};
-use crate::scenario::{LiveTarget, ProcessGroup, Scenario, Target};
+use crate::scenario::{HttpTarget, LiveTarget, ProcessGroup, Scenario, Target};
 
 /// What came of the load.
 pub(super) struct Measured {
@@ -44,17 +45,26 @@ pub(super) async fn measure(
     let (mut hearing, started, groups) =
         Hearing::new(window, ground.live(), origin.clone(), progress);
 
+    // The load may be done before the axis is over: what the servers do until then is observed all the same.
+    let stop = abandon.child_token();
     let load = async {
         let heard = |event| hearing.hear(event);
         let driven = drive(&plan.program, &["worker"], &orders, heard, &abandon).await;
-        over.cancel();
+        if !driven.as_ref().is_ok_and(|driven| driven.record.worker == WorkerEnd::Finished) {
+            stop.cancel();
+        }
         // Whoever still waits for second 0 learns that it never came.
         drop(hearing);
         driven
     };
-    let observation = observation(plan, ground.live(), window, started, groups, &over);
+    let observation = observation(plan, ground.live(), window, started, groups, &stop);
+    let measuring = async {
+        let measured = tokio::join!(load, observation);
+        over.cancel();
+        measured
+    };
     let watch = watch_deaths(ground.deaths(), &origin, &over, &abandon);
-    let (driven, observed, deaths) = tokio::join!(load, observation, watch);
+    let ((driven, observed), deaths) = tokio::join!(measuring, watch);
 
     if let Some(incident) = deaths.fatal {
         return Err(RunError::Died(incident));
@@ -80,17 +90,23 @@ fn worker_plan(plan: &Plan, live: &LiveTarget) -> Result<WorkerPlan, RunError> {
 
 /// A token for each organisation against our own backend; the one from the environment elsewhere, if one is named.
 fn auth(target: &Target, live: &LiveTarget) -> Result<Auth, RunError> {
-    let named = match target {
+    let token = match target {
         Target::Reference(_) => None,
-        Target::Http(target) => target.bearer_token_env.as_ref(),
+        Target::Http(target) => bearer_token(target)?,
     };
-    match (&live.token_secret, named) {
-        (Some(secret), _) => Ok(Auth::Organisation { secret: secret.clone() }),
-        (None, Some(name)) => match std::env::var(name) {
-            Ok(token) if !token.is_empty() => Ok(Auth::Bearer { token: token.into() }),
-            _ => Err(RunError::Token(name.clone())),
-        },
-        (None, None) => Ok(Auth::None),
+    Ok(match (&live.token_secret, token) {
+        (Some(secret), _) => Auth::Organisation { secret: secret.clone() },
+        (None, Some(token)) => Auth::Bearer { token },
+        (None, None) => Auth::None,
+    })
+}
+
+/// The token that a service's scenario names, from the environment.
+pub(super) fn bearer_token(target: &HttpTarget) -> Result<Option<SecretString>, RunError> {
+    let Some(name) = &target.bearer_token_env else { return Ok(None) };
+    match std::env::var(name) {
+        Ok(token) if !token.is_empty() => Ok(Some(token.into())),
+        _ => Err(RunError::Token(name.clone())),
     }
 }
 
@@ -138,21 +154,21 @@ impl Hearing {
     }
 }
 
-/// Observes from second 0 until the axis or the load is over; nothing when second 0 never comes.
+/// Observes from second 0 until the axis is over or nothing is left to see; nothing when second 0 never comes.
 async fn observation(
     plan: &Plan,
     live: &LiveTarget,
     window: Window,
     started: oneshot::Receiver<Instant>,
     groups: watch::Receiver<Vec<ProcessGroup>>,
-    over: &CancellationToken,
+    stop: &CancellationToken,
 ) -> Observed {
     let Ok(origin) = started.await else {
         return Observed { timeline: Timeline::default(), incidents: Vec::new() };
     };
     let axis = Axis { origin, seconds: window.end() };
     let keep = SeriesFilter::of(&plan.scenario.target);
-    observe(live, axis, keep, over.clone(), groups).await
+    observe(live, axis, keep, stop.clone(), groups).await
 }
 
 /// What is known of the stack's deaths when the load is over.
@@ -163,7 +179,7 @@ struct Deaths {
     fatal: Option<Incident>,
 }
 
-/// Notes deaths with their second while the load lasts; a fatal one abandons the load.
+/// Notes deaths with their second until load and axis are over; a fatal one abandons the load.
 async fn watch_deaths(
     deaths: Option<watch::Receiver<Vec<Incident>>>,
     origin: &OnceLock<Instant>,

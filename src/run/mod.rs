@@ -3,6 +3,7 @@
 //! Every other module of the program does one thing and knows none of its neighbours; here they are joined. The session
 //! owns all that it starts and ends it on every way out.
 
+mod check;
 mod conclude;
 mod describe;
 mod environment;
@@ -14,6 +15,7 @@ mod progress;
 mod session;
 mod stages;
 
+pub use check::{Check, check};
 pub use conclude::{Finished, render_again};
 pub use describe::describe;
 pub use environment::environment;

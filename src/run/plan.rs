@@ -6,6 +6,7 @@ use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
 use crate::ids::RunId;
 use crate::scenario::{Scenario, Target};
+use crate::stack::BackendProgram;
 
 /// Everything that a session needs to know before it starts.
 #[derive(Debug, Clone)]
@@ -23,7 +24,7 @@ pub struct Plan {
     /// The program that plays the worker: this one.
     pub program: PathBuf,
     /// The program that plays the backend: this one unless another release is driven.
-    pub backend: PathBuf,
+    pub backend: BackendProgram,
     /// Whether to hold the ledger against the databases.
     pub audit: bool,
     /// Whether to leave the stack's directory behind.

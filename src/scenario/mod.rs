@@ -3,6 +3,7 @@
 //! A raw file becomes a [`Scenario`] or a list of every problem in it, each with its line, what was found and
 //! what is allowed. The rest of the program cannot hold a bad scenario. Pure: text in, types out.
 
+mod address;
 mod builtin;
 mod live;
 mod model;

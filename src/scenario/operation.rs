@@ -113,6 +113,15 @@ fn read_header(item: Item<'_>, is_event: bool) -> Option<(String, String)> {
     if is_event && name.eq_ignore_ascii_case(COMMAND_HEADER) {
         return item.refuse("an event sends its command id in this header; leave it out");
     }
+    if ["Authorization", "Proxy-Authorization"]
+        .iter()
+        .any(|secret| name.eq_ignore_ascii_case(secret))
+    {
+        return item.refuse_unseen(
+            "what is written here would be kept with every run; leave it out, and name the variable that holds \
+             the token in target.bearer_token_env (the reference target makes its own tokens)",
+        );
+    }
     let value = item.text_if("a text of printable ASCII", |text| {
         text.chars().all(|c| c.is_ascii_graphic() || c == ' ')
     })?;

@@ -2,10 +2,10 @@
 
 use std::num::NonZeroU64;
 
-use super::model::{HttpTarget, Scenario, SignalSource, Signals, Target};
-use super::parse::{ORGANISATIONS_MAX, check_whole_seconds};
+use super::address::{check_address, may_share_secret, shown_url, trim_url};
+use super::model::{HttpTarget, Scenario, Target};
+use super::parse::{ORGANISATIONS_MAX, SEED_MAX, check_whole_seconds};
 use super::problem::{Place, Problem, Problems};
-use super::target::{URL_EXPECTED, is_base_url, trim_url};
 use crate::units::Micros;
 
 /// Values from the command line; each one given stands in place of the file's.
@@ -25,107 +25,94 @@ impl Scenario {
     /// This scenario with some values changed.
     pub fn with(mut self, overrides: &Overrides) -> Result<Self, Problems> {
         let mut problems = Vec::new();
-        let mut refuse = |flag, found: String, expected: String| {
-            let message = format!("{found}: expected {expected}");
-            problems.push(Problem { place: Place::Flag(flag), message });
+        let mut refuse = |flag, why: String| {
+            problems.push(Problem { place: Place::Flag(flag), message: why });
         };
         if let Some(organisations) = overrides.organisations {
             if organisations.get() > ORGANISATIONS_MAX {
-                let expected = format!("at most {ORGANISATIONS_MAX}");
-                refuse("--organisations", organisations.to_string(), expected);
+                let why = format!("{organisations}: expected at most {ORGANISATIONS_MAX}");
+                refuse("--organisations", why);
             }
             self.population.organisations = organisations;
         }
         if let Some(duration) = overrides.duration {
             if let Err(expected) = check_whole_seconds(duration, Micros::from_secs(1)) {
-                refuse("--duration", duration.to_string(), expected);
+                refuse("--duration", format!("{duration}: expected {expected}"));
             }
             self.load.measure = duration;
         }
         if let Some(seed) = overrides.seed {
+            if seed > SEED_MAX {
+                refuse("--seed", format!("{seed}: expected at most {SEED_MAX}"));
+            }
             self.seed = seed;
         }
         if let Some(url) = &overrides.target_url {
-            if !is_base_url(url) {
-                refuse("--target", url.clone(), URL_EXPECTED.to_owned());
+            match self.target.moved_to(url) {
+                Ok(target) => self.target = target,
+                Err(why) => refuse("--target", why),
             }
-            self.target = self.target.moved_to(&trim_url(url));
         }
         Problems::new(problems).map_or(Ok(self), Err)
     }
 }
 
 impl Target {
-    /// The same kind of service at another address; its figures move along when they were at the old one.
-    fn moved_to(self, url: &str) -> Self {
-        let url = url.to_owned();
-        Self::Http(match self {
-            Self::Reference(_) => HttpTarget {
-                metrics: Some(format!("{url}/metrics")),
-                url,
-                bearer_token_env: None,
-                signals: reference_signals(),
-            },
-            Self::Http(old) => {
-                let metrics = old.metrics.map(|metrics| match metrics.strip_prefix(&old.url) {
-                    Some(path) if path.starts_with('/') => format!("{url}{path}"),
-                    _ => metrics,
-                });
-                HttpTarget { url, metrics, ..old }
-            }
-        })
+    /// The same service at another address; its figures move along when they were at the old one. Else why not.
+    fn moved_to(&self, url: &str) -> Result<Self, String> {
+        let Self::Http(old) = self else {
+            return Err("cannot stand in for the reference backend, whose tokens and databases belong to a stack of \
+                the run's own; to drive a service that already runs, write a scenario with target.url"
+                .to_owned());
+        };
+        check_address(url).map_err(|why| format!("{}: {why}", shown_url(url)))?;
+        let url = trim_url(url);
+        if let Some(variable) = &old.bearer_token_env
+            && !may_share_secret(&old.url, &url)
+        {
+            return Err(format!(
+                "{url}: the token in {variable} is for {}, and is sent nowhere else; \
+                 write a scenario for the other service",
+                old.url
+            ));
+        }
+        let metrics = old.metrics.as_ref().map(|metrics| match metrics.strip_prefix(&old.url) {
+            Some(path) if path.starts_with('/') => format!("{url}{path}"),
+            _ => metrics.clone(),
+        });
+        Ok(Self::Http(HttpTarget { url, metrics, ..old.clone() }))
     }
-}
-
-/// What a reference backend tells of its signals by itself. What only its databases know, a run against an address
-/// cannot see: a gate on that has no data, and is inconclusive.
-fn reference_signals() -> Signals {
-    let ratio = |part: &str, of: &str| SignalSource::Ratio { part: part.into(), of: of.into() };
-    let seconds_as_ms = |of: &str| SignalSource::Gauge { of: of.into(), scale: 1e3 };
-    let sources = [
-        (
-            "cache_hit_ratio",
-            ratio(r#"backend_cache_requests_total{outcome="hit"}"#, "backend_cache_requests_total"),
-        ),
-        (
-            "replica_share",
-            ratio(
-                r#"backend_reads_total{source="replica"}"#,
-                r#"backend_reads_total{source=~"replica|primary"}"#,
-            ),
-        ),
-        ("projection_lag_ms", seconds_as_ms("backend_projection_lag_seconds")),
-        ("replication_lag_ms", seconds_as_ms("backend_replica_lag_seconds")),
-        (
-            "projected_rate",
-            SignalSource::Rate {
-                of: r#"backend_projection_events_total{projection="finance"}"#.into(),
-            },
-        ),
-        (
-            "db_query",
-            SignalSource::Histogram {
-                of: "backend_db_query_duration_seconds".into(),
-                quantile: 0.95,
-                scale: 1e3,
-            },
-        ),
-    ];
-    Signals { sources: sources.map(|(name, source)| (name.to_owned(), source)).into() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{builtin, names};
+    use crate::scenario::builtin;
 
     fn smoke() -> Scenario {
         let (file, text) = builtin("smoke").unwrap();
         Scenario::parse(file, text).unwrap()
     }
 
+    /// A scenario of a service that already runs, with these keys in its target.
+    fn service(target: &str) -> Scenario {
+        let text = format!(
+            "name = \"x\"\npopulation.organisations = 1\nload.measure = \"1s\"\ntarget = {{ {target} }}\n\
+             operation = [{{ name = \"x\", rate = \"1/s\", request.path = \"/\" }}]\n\
+             gates.all = [\"p95 < 1s\"]\n"
+        );
+        Scenario::parse("x.toml", &text).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
     fn target_at(url: &str) -> Overrides {
         Overrides { target_url: Some(url.to_owned()), ..Overrides::default() }
+    }
+
+    fn moved(scenario: Scenario, url: &str) -> HttpTarget {
+        match scenario.with(&target_at(url)).unwrap_or_else(|why| panic!("{why}")).target {
+            Target::Http(http) => http,
+            Target::Reference(_) => panic!("expected an HTTP target"),
+        }
     }
 
     #[test]
@@ -154,41 +141,51 @@ mod tests {
         let overrides = Overrides {
             organisations: NonZeroU64::new(u64::MAX),
             duration: Some(Micros::new(1_500_000)),
-            seed: None,
+            seed: Some(u64::MAX),
             target_url: Some("localhost:8080".to_owned()),
         };
-        insta::assert_snapshot!(smoke().with(&overrides).unwrap_err(), @r#"
+        insta::assert_snapshot!(service("url = \"http://h\"").with(&overrides).unwrap_err(), @r#"
         --organisations 18446744073709551615: expected at most 1000000000
         --duration 1.5s: expected whole seconds, 1 to 24h, like "60s"
+        --seed 18446744073709551615: expected at most 9223372036854775807
         --target localhost:8080: expected an http or https address, like "http://127.0.0.1:8080"
         "#);
     }
 
     #[test]
-    fn figures_move_with_the_service_they_belong_to() {
-        let moved = smoke().with(&target_at("http://one/")).unwrap().with(&target_at("http://two"));
-        let Target::Http(http) = moved.unwrap().target else { panic!("expected an HTTP target") };
-        assert_eq!(
-            (http.url.as_str(), http.metrics.as_deref()),
-            ("http://two", Some("http://two/metrics"))
-        );
+    fn no_address_stands_in_for_the_reference_backend() {
+        let refused = smoke().with(&target_at("http://127.0.0.1:8080")).unwrap_err().to_string();
+        assert!(refused.contains("--target") && refused.contains("target.url"), "{refused}");
+    }
 
-        let mut elsewhere = smoke().with(&target_at("http://one")).unwrap();
-        let Target::Http(http) = &mut elsewhere.target else { panic!("expected an HTTP target") };
-        http.metrics = Some("http://figures/metrics".to_owned());
-        let Target::Http(http) = elsewhere.with(&target_at("http://two")).unwrap().target else {
-            panic!("expected an HTTP target")
-        };
+    #[test]
+    fn figures_move_with_the_service_they_belong_to() {
+        let at_the_service = service("url = \"http://one\", metrics = \"http://one/metrics\"");
+        let http = moved(at_the_service, "http://two/");
+        assert_eq!(http.url, "http://two");
+        assert_eq!(http.metrics.as_deref(), Some("http://two/metrics"));
+        let elsewhere = service("url = \"http://one\", metrics = \"http://figures/metrics\"");
+        let http = moved(elsewhere, "http://two");
         assert_eq!(http.metrics.as_deref(), Some("http://figures/metrics"));
     }
 
     #[test]
-    fn a_phase_can_be_aimed_at_an_address_stored_and_read_again() {
-        for name in names() {
-            let (file, text) = builtin(name).unwrap();
-            let aimed = Scenario::parse(file, text).unwrap().with(&target_at("http://h")).unwrap();
-            let again = Scenario::parse("stored.toml", &aimed.to_toml());
-            assert_eq!(again.unwrap_or_else(|problems| panic!("{problems}")), aimed);
+    fn a_token_is_sent_to_its_own_host_alone_and_never_less_guarded() {
+        let with_token =
+            || service("url = \"https://api.example.com\", bearer_token_env = \"API_TOKEN\"");
+        let same = moved(with_token(), "https://API.example.com:8443/v2");
+        assert_eq!(same.bearer_token_env.as_deref(), Some("API_TOKEN"));
+        for other in ["https://example.com", "http://api.example.com", "https://api.example.com.x"]
+        {
+            let refused = with_token().with(&target_at(other)).unwrap_err().to_string();
+            assert!(refused.contains("API_TOKEN"), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_refused_and_not_repeated() {
+        let scenario = service("url = \"http://one\"");
+        let refused = scenario.with(&target_at("http://me:hunter2@h")).unwrap_err().to_string();
+        assert!(refused.contains("bearer_token_env") && !refused.contains("hunter2"), "{refused}");
     }
 }

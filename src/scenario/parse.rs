@@ -16,6 +16,8 @@ use crate::units::Micros;
 
 /// Longest time that a part of a run may take.
 const STAGE_MAX: Micros = Micros::from_secs(24 * 3600);
+/// Largest seed: TOML's integers are signed, and a scenario as run is stored as TOML.
+pub(super) const SEED_MAX: u64 = i64::MAX as u64;
 /// Most organisations: a thousand times the largest phase, and ids stay inside 32 bits.
 pub(super) const ORGANISATIONS_MAX: u64 = 1_000_000_000;
 
@@ -52,7 +54,7 @@ fn read_scenario(table: &mut TableReader<'_>) -> Option<Scenario> {
     let title = table.optional("title", |item| {
         item.text_if("one line of text", |text| !text.trim().is_empty() && !text.contains('\n'))
     });
-    let seed = table.or("seed", 1, |item| item.integer(0..=i64::MAX as u64));
+    let seed = table.or("seed", 1, |item| item.integer(0..=SEED_MAX));
     let population =
         table.required("population", "population = { organisations = 50_000 }", |item| {
             item.table("[population]", read_population)

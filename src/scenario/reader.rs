@@ -142,6 +142,13 @@ impl<'a> Item<'a> {
         None
     }
 
+    /// Records that this value will not do, without repeating it, for it may be secret; always `None`.
+    pub(super) fn refuse_unseen<T>(&self, why: impl Display) -> Option<T> {
+        let key = self.source.shown(self.key.span());
+        self.source.report(self.value.span().start, format_args!("{key}: {why}"));
+        None
+    }
+
     fn expect<T>(&self, found: Option<T>, expected: impl Display) -> Option<T> {
         found.or_else(|| self.refuse(format_args!("expected {expected}")))
     }

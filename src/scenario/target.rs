@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::address::{check_address, shown_url, trim_url};
 use super::model::{HttpTarget, ReferenceTarget, SignalSource, Signals, Target};
 use super::reader::{Item, TableReader, read_all};
 use super::selector::Selector;
@@ -36,10 +37,8 @@ fn read_reference(table: &mut TableReader<'_>) -> Option<Target> {
 
 fn read_http(table: &mut TableReader<'_>) -> Option<Target> {
     let example = r#"url = "http://127.0.0.1:8080", or kind = "reference""#;
-    let url = table.required("url", example, |item| {
-        item.text_if(URL_EXPECTED, is_base_url).map(|url| trim_url(&url))
-    });
-    let metrics = table.optional("metrics", |item| item.text_if(URL_EXPECTED, is_url));
+    let url = table.required("url", example, |item| Some(trim_url(&read_address(item)?)));
+    let metrics = table.optional("metrics", read_address);
     let bearer_token_env = table.optional("bearer_token_env", |item| {
         item.text_if("the name of an environment variable, like \"API_TOKEN\"", is_variable)
     });
@@ -56,6 +55,15 @@ fn read_http(table: &mut TableReader<'_>) -> Option<Target> {
         bearer_token_env: bearer_token_env?,
         signals: Signals { sources: signals },
     }))
+}
+
+fn read_address(item: Item<'_>) -> Option<String> {
+    let text = item.value().as_str().unwrap_or_default();
+    match check_address(text) {
+        Ok(()) => Some(text.to_owned()),
+        Err(why) if shown_url(text) != text => item.refuse_unseen(why),
+        Err(why) => item.refuse(why),
+    }
 }
 
 fn read_named_signal(item: Item<'_>) -> Option<(String, SignalSource)> {
@@ -111,25 +119,6 @@ fn read_selector(item: Item<'_>) -> Option<String> {
 
 fn read_scale(item: Item<'_>) -> Option<f64> {
     item.number("a number above 0, like 1000 from seconds to ms", |scale| scale > 0.0)
-}
-
-pub(super) const URL_EXPECTED: &str = "an http or https address, like \"http://127.0.0.1:8080\"";
-
-/// Whether a text is the address of an HTTP resource.
-pub(super) fn is_url(text: &str) -> bool {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    let plain = text.chars().all(|c| c.is_ascii_graphic() && c != '#');
-    plain && rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_alphanumeric() || c == '['))
-}
-
-/// Whether a path can be appended to an address.
-pub(super) fn is_base_url(text: &str) -> bool {
-    is_url(text) && !text.contains('?')
-}
-
-/// A base address as it is kept: a path is appended, and it brings the slash.
-pub(super) fn trim_url(text: &str) -> String {
-    text.trim_end_matches('/').to_owned()
 }
 
 fn is_variable(text: &str) -> bool {

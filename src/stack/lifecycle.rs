@@ -14,7 +14,7 @@ use super::backend::{self, BACKEND, Backend};
 use super::directory::StackDirectory;
 use super::error::StackError;
 use super::incidents::{Death, Incidents};
-use super::postgres::{self, Server, Site};
+use super::postgres::{self, Server, Shutdown, Site};
 use super::preflight::{disk_free, memory_total};
 use super::replica;
 use super::settings::{Role, Sizing};
@@ -124,9 +124,10 @@ impl Stack<Ready> {
         &self.state.backend.version
     }
 
-    /// What every server says of its own settings now.
+    /// What every server says of its own settings now, and what the primary keeps for single roles and databases.
     pub async fn settings(&self) -> Result<Vec<PostgresSetting>, StackError> {
         let mut settings = self.state.primary.settings().await?;
+        settings.extend(self.state.primary.overrides().await?);
         for replica in &self.state.replicas {
             settings.extend(replica.settings().await?);
         }
@@ -138,13 +139,14 @@ impl Stack<Ready> {
     pub async fn stop(self) -> Stopped {
         let Self { state, core } = self;
         let Ready { backend, replicas, primary, .. } = state;
+        let shutdown = if core.spec.keep { Shutdown::Fast } else { Shutdown::Immediate };
         // Those that died before are reported already.
         let dead = core.site.incidents.so_far();
         let mut failures: Vec<Incident> = backend.stop().await.err().into_iter().collect();
         let names: Vec<_> =
             replicas.iter().chain([&primary]).map(|s| s.name().to_owned()).collect();
-        let mut stops = join_all(replicas.into_iter().map(Server::stop)).await;
-        stops.push(primary.stop().await);
+        let mut stops = join_all(replicas.into_iter().map(|replica| replica.stop(shutdown))).await;
+        stops.push(primary.stop(shutdown).await);
         failures.extend(names.into_iter().zip(stops).filter_map(|(what, stop)| {
             Some(Incident { second: None, what, detail: stop.err()?.to_string() })
         }));
@@ -256,7 +258,7 @@ async fn open(core: &Core, seeding: Seeding) -> Result<Ready, StackError> {
     let site = &core.site;
     let Seeding { primary, wal_compression } = seeding;
     let endpoint = primary.endpoint.clone();
-    let data = primary.stop().await?;
+    let data = primary.stop(Shutdown::Fast).await?;
     postgres::sync(site, &data).await?;
     let primary = Server::start(site, endpoint, data, Role::Primary, wal_compression).await?;
     primary.execute("checkpoint", "CHECKPOINT").await?;

@@ -37,5 +37,5 @@ pub use directory::state_directory;
 pub use error::{PreflightProblem, StackError};
 pub use lifecycle::{Ready, Seeding, Stack, Stopped};
 pub use log::Evidence;
-pub use preflight::{Requirements, preflight};
+pub use preflight::{Requirements, allow_open_files, preflight};
 pub use spec::{BackendProgram, Limits, StackSpec};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sqlx::ConnectOptions;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::PgConnection;
 
 use super::account::Account;
 use super::binaries::PostgresBinaries;
@@ -18,6 +18,7 @@ use super::settings::{HOST_BASED_AUTHENTICATION, REPORTED, Role, Sizing, configu
 use super::spec::Limits;
 use super::wait::{Seen, TimedOut, wait_for};
 use crate::archive::PostgresSetting;
+use crate::postgres::connect_options;
 use crate::scenario::{PostgresEndpoint, ProcessGroup};
 
 /// Superuser of the cluster.
@@ -135,10 +136,10 @@ impl Server {
         self.process.evidence()
     }
 
-    /// Fast shutdown: sessions are ended, everything is written. Killed if that takes too long.
-    pub(super) async fn stop(self) -> Result<PathBuf, StackError> {
+    /// Ends the server. Killed if that takes too long.
+    pub(super) async fn stop(self, shutdown: Shutdown) -> Result<PathBuf, StackError> {
         let limit = self.limits.server_stop;
-        match self.process.stop(Signal::SIGINT, limit).await {
+        match self.process.stop(shutdown.signal(), limit).await {
             Some(status) if status.success() => Ok(self.data.clone()),
             Some(status) => Err(StackError::ServerDied {
                 server: self.name().to_owned(),
@@ -208,6 +209,30 @@ impl Server {
         Ok(rows.into_iter().map(setting).collect())
     }
 
+    /// Settings that are other for a role or in a database: `SHOW` in a session of ours does not tell them. As they were
+    /// written; those of the primary are the replicas' too.
+    pub(super) async fn overrides(&self) -> Result<Vec<PostgresSetting>, StackError> {
+        let rows = self.ask("read the settings of roles and databases", |mut connection| async move {
+            sqlx::query_as(
+                "SELECT concat_ws(', ', 'role ' || rolname, 'database ' || datname),
+                        split_part(entry, '=', 1), substr(entry, strpos(entry, '=') + 1)
+                 FROM pg_db_role_setting CROSS JOIN unnest(setconfig) AS entry
+                 LEFT JOIN pg_roles r ON r.oid = setrole LEFT JOIN pg_database d ON d.oid = setdatabase
+                 WHERE split_part(entry, '=', 1) = ANY ($1::text[]) ORDER BY 1, 2",
+            )
+            .bind(REPORTED.map(str::to_owned).to_vec())
+            .fetch_all(&mut connection)
+            .await
+        });
+        let rows: Vec<(String, String, String)> = rows.await?;
+        let server = |whose: String| match whose.as_str() {
+            "" => format!("{}, all roles", self.name()),
+            whose => format!("{}, {whose}", self.name()),
+        };
+        let setting = |(whose, name, value)| PostgresSetting { server: server(whose), name, value };
+        Ok(rows.into_iter().map(setting).collect())
+    }
+
     async fn accepts_connections(&self) -> Result<(), StackError> {
         let up = wait_for(self.limits.server_start, TRY_INTERVAL, || async {
             Ok(match self.try_connect().await {
@@ -227,12 +252,8 @@ impl Server {
     }
 
     async fn try_connect(&self) -> sqlx::Result<PgConnection> {
-        PgConnectOptions::new_without_pgpass()
-            .socket(&self.endpoint.socket_dir)
-            .port(self.endpoint.port)
-            .username(&self.endpoint.superuser)
+        connect_options(&self.endpoint, &self.endpoint.superuser, "stack")
             .database("postgres")
-            .application_name("plimsoll stack")
             .connect()
             .await
     }
@@ -266,6 +287,24 @@ pub(super) async fn initialise(site: &Site, data: &Path) -> Result<(), StackErro
         ]);
     });
     initdb.await?.map_err(|failure| StackError::Initdb { failure })
+}
+
+/// How a server is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shutdown {
+    /// Sessions are ended, everything is written: what stays behind is whole.
+    Fast,
+    /// Ended at once. For data that is about to be removed: writing it out first would only keep the disk busy.
+    Immediate,
+}
+
+impl Shutdown {
+    fn signal(self) -> Signal {
+        match self {
+            Self::Fast => Signal::SIGINT,
+            Self::Immediate => Signal::SIGQUIT,
+        }
+    }
 }
 
 /// Forces a stopped cluster to disk: what was written without fsync, and nothing else left for the run to write.

@@ -19,8 +19,10 @@ const DISK_PER_ORGANISATION_BYTES: u64 = 12 << 10;
 const MEMORY_PER_SERVER_BYTES: u64 = 192 << 20;
 /// Of backend, generator and harness.
 const MEMORY_BESIDES_BYTES: u64 = 512 << 20;
-/// Sockets of the generator and the backend, and the servers' files, with room to spare.
+/// The servers' files, with room to spare.
 const OPEN_FILES: u64 = 8192;
+/// Of a process that has a socket for each request in flight, besides these.
+const OPEN_FILES_BESIDES: u64 = 1024;
 
 /// What a stack needs of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,7 @@ impl Requirements {
         organisations: u64,
         replicas: u8,
         port: Option<u16>,
+        in_flight_max: u32,
     ) -> Self {
         let servers = u64::from(replicas) + 1;
         let data = organisations.saturating_mul(DISK_PER_ORGANISATION_BYTES);
@@ -51,7 +54,7 @@ impl Requirements {
             directory,
             disk: ByteSize::new(servers.saturating_mul(DISK_PER_SERVER_BYTES.saturating_add(data))),
             memory: ByteSize::new(servers * MEMORY_PER_SERVER_BYTES + MEMORY_BESIDES_BYTES),
-            open_files: OPEN_FILES,
+            open_files: OPEN_FILES.max(open_files(in_flight_max)),
             port,
         }
     }
@@ -69,6 +72,18 @@ pub fn preflight(requirements: &Requirements) -> Result<(), StackError> {
     .flatten()
     .collect();
     if problems.is_empty() { Ok(()) } else { Err(StackError::Preflight(problems)) }
+}
+
+/// Makes sure that a generator may have this many requests in flight: all that a run needs against a service that
+/// already runs.
+pub fn allow_open_files(in_flight_max: u32) -> Result<(), StackError> {
+    let problem = check_open_files(open_files(in_flight_max));
+    problem.map_or(Ok(()), |problem| Err(StackError::Preflight(vec![problem])))
+}
+
+/// Files open at once in a process with a socket for each request in flight.
+fn open_files(in_flight_max: u32) -> u64 {
+    u64::from(in_flight_max) + OPEN_FILES_BESIDES
 }
 
 /// Space that this user may still fill in a directory, or in the nearest one above it that exists; `None` if the
@@ -181,9 +196,17 @@ mod tests {
     #[test]
     fn a_larger_population_needs_more_disk_on_every_server() {
         let disk = |organisations, replicas| {
-            Requirements::estimate(PathBuf::new(), organisations, replicas, None).disk.get()
+            Requirements::estimate(PathBuf::new(), organisations, replicas, None, 512).disk.get()
         };
         assert!(disk(1_000_000, 2) > disk(50_000, 2));
         assert_eq!(disk(50_000, 2), 3 * disk(50_000, 0));
+    }
+    #[test]
+    fn a_request_in_flight_is_an_open_file() {
+        let files =
+            |in_flight| Requirements::estimate(PathBuf::new(), 1, 0, None, in_flight).open_files;
+        assert!(files(65_536) > 65_536);
+        assert!(files(8192) > 8192);
+        assert_eq!(files(1), files(512), "the servers' files are the most of it");
     }
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::binaries::PostgresBinaries;
 use crate::ids::RunId;
 
+/// Name of the backend as a program, and as a command of plimsoll.
+const COMMAND: &str = "reference-backend";
+
 /// What stack is wanted.
 #[derive(Debug, Clone)]
 pub struct StackSpec {
@@ -42,14 +45,18 @@ pub struct BackendProgram {
 }
 
 impl BackendProgram {
-    /// A release by its path. A `plimsoll` has the backend as a command of its own; any other program is the backend.
+    /// The backend that a plimsoll binary has as a command of its own.
+    pub fn of_plimsoll(program: PathBuf) -> Self {
+        Self { program, args: vec![COMMAND.to_owned()] }
+    }
+
+    /// Another release: a `reference-backend` is the backend itself; any other program is taken for a plimsoll,
+    /// whatever its file is called.
     pub fn at(program: PathBuf) -> Self {
-        let stem = program.file_stem().unwrap_or_default().to_string_lossy();
-        let args = match stem.starts_with("plimsoll") {
-            true => vec!["reference-backend".to_owned()],
-            false => Vec::new(),
-        };
-        Self { program, args }
+        match program.file_name().is_some_and(|name| name == COMMAND) {
+            true => Self { program, args: Vec::new() },
+            false => Self::of_plimsoll(program),
+        }
     }
 }
 
@@ -87,5 +94,19 @@ impl Default for Limits {
             backend_start: Duration::from_secs(60),
             backend_stop: Duration::from_secs(30),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plimsoll_is_one_whatever_its_file_is_called() {
+        for name in ["/opt/plimsoll", "/tmp/pl-0.2", "/ci/candidate", "/a/reference-backend-old/x"]
+        {
+            assert_eq!(BackendProgram::at(name.into()).args, ["reference-backend"], "{name}");
+        }
+        assert!(BackendProgram::at("/opt/reference-backend".into()).args.is_empty());
     }
 }

@@ -8,8 +8,8 @@ use plimsoll::ids::{CommandId, OrgId};
 use plimsoll::scenario::{LiveTarget, PostgresEndpoint};
 use uuid::Uuid;
 
-use crate::backend::book;
-use crate::cluster::{Cluster, execute};
+use crate::backend::{Late, book};
+use crate::cluster::{Cluster, connect, execute};
 use crate::population::seed_all;
 
 const ORGANISATIONS: u64 = 100;
@@ -210,6 +210,34 @@ async fn the_ledger_decides_what_may_be_in_the_store() {
     let checks = audit(&target(servers()), &torn, Duration::from_millis(500)).await;
     assert_eq!(named(&checks, AuditState::Red), [ACKNOWLEDGED]);
     assert_eq!(named(&checks, AuditState::Grey), [FOREIGN]);
+
+    let checks = audited(servers(), &[]).await;
+    assert_eq!(named(&checks, AuditState::Grey), [ACKNOWLEDGED], "nothing to look for is no proof");
+    assert_eq!(named(&checks, AuditState::Red), [FOREIGN]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_committed_during_the_audit_is_not_an_offence() {
+    let (cluster, mut ledger) = booked().await;
+    let late = Late::after(ORGANISATIONS, COMMANDS);
+    ledger.push(late.told());
+    // The laws of finance wait here, with the events already brought.
+    let mut gate = connect(&cluster.endpoint(), "plimsoll_finance").await.unwrap();
+    let lock = "BEGIN; LOCK TABLE expenses_partitioned";
+    sqlx::raw_sql(lock).execute(&mut gate).await.unwrap();
+    let between = async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE application_name = 'plimsoll audit' AND wait_event_type = 'Lock'";
+        while cluster.number("postgres", waiting).await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        late.book(&cluster).await;
+        sqlx::raw_sql("COMMIT").execute(&mut gate).await.unwrap();
+    };
+    let (checks, ()) = tokio::join!(audited(vec![cluster.endpoint()], &ledger), between);
+    assert!(checks.iter().all(|check| check.state == AuditState::Green), "{checks:#?}");
+    let events = checks.iter().find(|check| check.check == BOOKED).unwrap().count;
+    assert_eq!(events, COMMANDS, "its first look was before the late command");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,11 +281,9 @@ async fn a_dead_server_leaves_grey_not_green() {
     let (mut cluster, ledger) = booked().await;
     let servers = vec![cluster.endpoint()];
     cluster.kill_primary();
-    let started = Instant::now();
     let checks = audited(servers, &ledger).await;
     assert!(checks.len() > 10 && checks.iter().all(|check| check.state == AuditState::Grey));
     assert!(checks.iter().all(|check| check.detail.contains("connect to primary")), "{checks:#?}");
-    assert!(started.elapsed() < Duration::from_secs(30));
 }
 
 #[tokio::test]

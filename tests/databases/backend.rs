@@ -11,25 +11,11 @@ use crate::population::{SEED, spec};
 
 /// Books `commands` commands on the busiest organisations and returns what their client was told.
 pub(crate) async fn book(cluster: &Cluster, organisations: u64, commands: u64) -> Vec<LedgerEntry> {
-    let population = Population::new(&spec(organisations), SEED, anchor());
-    let run = "audit".parse::<RunId>().unwrap().namespace();
     let mut ledger = Vec::new();
     for n in 0..commands {
-        let org = population.pick(n as f64 / commands as f64);
-        let booking = Booking {
-            command: CommandId::derive(run, n).uuid(),
-            org,
-            property: population.property(org, 0.3),
-            kind: n % 3,
-            cents: 100 + n,
-            date: anchor() + Days::new(n * 20 / commands),
-        };
+        let booking = Booking::nth(n, organisations, commands);
         booking.book(cluster).await;
-        ledger.push(LedgerEntry {
-            command: CommandId::derive(run, n),
-            org,
-            outcome: Outcome::Acknowledged,
-        });
+        ledger.push(booking.told(Outcome::Acknowledged));
     }
     let read = |projection: &str| {
         format!(
@@ -43,6 +29,31 @@ pub(crate) async fn book(cluster: &Cluster, organisations: u64, commands: u64) -
     ledger
 }
 
+/// A revenue more, whose client has given up.
+pub(crate) struct Late(Booking);
+
+impl Late {
+    pub(crate) fn after(organisations: u64, commands: u64) -> Self {
+        Self(Booking { kind: 1, ..Booking::nth(commands, organisations, commands + 1) })
+    }
+
+    pub(crate) fn told(&self) -> LedgerEntry {
+        self.0.told(Outcome::Unknown)
+    }
+
+    /// Books it with its projections.
+    pub(crate) async fn book(&self, cluster: &Cluster) {
+        self.0.book(cluster).await;
+        let shard = self.0.org.get() % 8;
+        let read = format!(
+            "UPDATE projection_checkpoints SET position = position + 1 WHERE shard = {shard}"
+        );
+        for database in ["plimsoll_finance", "plimsoll_read_models"] {
+            assert_eq!(cluster.execute(database, &read).await, 1);
+        }
+    }
+}
+
 /// Events that each shard took: `(0, 12), (1, 9) …`.
 fn checkpoint_values(ledger: &[LedgerEntry]) -> String {
     let count = |shard| ledger.iter().filter(|entry| entry.org.get() % 8 == shard).count();
@@ -51,7 +62,7 @@ fn checkpoint_values(ledger: &[LedgerEntry]) -> String {
 }
 
 struct Booking {
-    command: Uuid,
+    command: CommandId,
     org: OrgId,
     property: Uuid,
     /// 0 is an expense.
@@ -61,8 +72,27 @@ struct Booking {
 }
 
 impl Booking {
+    /// The `n`th of so many commands.
+    fn nth(n: u64, organisations: u64, commands: u64) -> Self {
+        let population = Population::new(&spec(organisations), SEED, anchor());
+        let org = population.pick(n as f64 / commands as f64);
+        Self {
+            command: CommandId::derive("audit".parse::<RunId>().unwrap().namespace(), n),
+            org,
+            property: population.property(org, 0.3),
+            kind: n % 3,
+            cents: 100 + n,
+            date: anchor() + Days::new(n * 20 / commands),
+        }
+    }
+
+    fn told(&self, outcome: Outcome) -> LedgerEntry {
+        LedgerEntry { command: self.command, org: self.org, outcome }
+    }
+
     async fn book(&self, cluster: &Cluster) {
-        let Self { command, org, property, cents, date, .. } = self;
+        let Self { org, property, cents, date, .. } = self;
+        let command = self.command.uuid();
         let (event_type, table, name, category) = match self.kind {
             0 => (2, "expenses", "expense", "supplies"),
             _ => (1, "revenues", "revenue", "rooms"),

@@ -146,7 +146,10 @@ pub(crate) async fn execute(endpoint: &PostgresEndpoint, database: &str, sql: &s
     done.unwrap_or_else(|error| panic!("{sql}: {error}")).rows_affected()
 }
 
-async fn connect(endpoint: &PostgresEndpoint, database: &str) -> sqlx::Result<PgConnection> {
+pub(crate) async fn connect(
+    endpoint: &PostgresEndpoint,
+    database: &str,
+) -> sqlx::Result<PgConnection> {
     PgConnectOptions::new_without_pgpass()
         .socket(&endpoint.socket_dir)
         .port(endpoint.port)

@@ -56,6 +56,7 @@ fn command(population: &Population, n: u64) -> (LedgerEntry, Command) {
             0 => Action::RecordRevenue(entry),
             _ => Action::RecordExpense(entry),
         },
+        undated: false,
     };
     (LedgerEntry { command: id, org, outcome: Outcome::Acknowledged }, command)
 }

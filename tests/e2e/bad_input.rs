@@ -1,6 +1,7 @@
 //! What bad input gets: exit code 2, one message that helps, nothing started.
 
 use std::fs;
+use std::process::Command;
 
 use crate::support::{Place, TINY, texts};
 
@@ -11,7 +12,7 @@ fn refused(scenario: &str) -> String {
     assert_eq!(code, Some(2), "stderr:\n{stderr}");
     assert_eq!(stdout, "", "results go to stdout, and there are none");
     assert!(!place.out().exists(), "a refused run leaves no results");
-    place.assert_nothing_left();
+    place.assert_clean();
     stderr
 }
 
@@ -65,7 +66,7 @@ fn results_are_never_written_over() {
     let (code, _, stderr) = texts(&place.run(TINY).output().unwrap());
     assert_eq!(code, Some(2), "stderr:\n{stderr}");
     assert_says(&stderr, &["exists", "--out"]);
-    place.assert_nothing_left();
+    place.assert_clean();
 }
 
 #[test]
@@ -78,14 +79,44 @@ fn a_place_that_cannot_be_written_is_noticed_before_anything_starts() {
     let (code, _, stderr) = texts(&command.output().unwrap());
     assert_eq!(code, Some(2), "stderr:\n{stderr}");
     assert_says(&stderr, &["/file", "--out"]);
-    place.assert_nothing_left();
+    place.assert_clean();
 }
 
 #[test]
-fn a_dry_run_prints_the_plan_and_starts_nothing() {
+fn a_reader_that_has_gone_away_changes_no_exit_code() {
+    let place = Place::new();
+    let closed = || std::io::pipe().unwrap().1;
+    let code =
+        |command: &mut Command| command.stdout(closed()).stderr(closed()).status().unwrap().code();
+    assert_eq!(code(place.plimsoll().arg("--help")), Some(0));
+    assert_eq!(code(place.run(TINY).arg("--dry-run")), Some(0));
+    assert_eq!(code(&mut place.run("name = 7")), Some(2));
+}
+
+#[test]
+fn a_dry_run_prints_the_plan_and_what_it_found_and_starts_nothing() {
     let place = Place::new();
     let (code, stdout, _) = texts(&place.run(TINY).arg("--dry-run").output().unwrap());
     assert_eq!(code, Some(0));
     assert_says(&stdout, &["200 organisations", "record revenue", "p95 < 5s"]);
+    let plan = stdout.split("\nchecks\n").nth(1).expect("checks after the plan");
+    assert_says(plan, &["results", "free", "postgres", "machine", "of memory"]);
     assert!(!place.out().exists());
+    place.assert_clean();
+}
+
+#[test]
+fn a_dry_run_ends_as_the_run_would() {
+    let place = Place::new();
+    let dry = |command: &mut Command| texts(&command.arg("--dry-run").output().unwrap());
+    let (code, stdout, stderr) =
+        dry(place.run(TINY).env("PLIMSOLL_PG_BIN", place.path("no-such-place")));
+    assert_eq!(code, Some(20), "stderr:\n{stderr}");
+    assert_says(&stderr, &["no-such-place"]);
+    assert_says(&stdout, &["200 organisations", "of memory"]);
+
+    fs::create_dir(place.out()).unwrap();
+    let (code, _, stderr) = dry(&mut place.run(TINY));
+    assert_eq!(code, Some(2), "stderr:\n{stderr}");
+    assert_says(&stderr, &["exists", "--out"]);
 }

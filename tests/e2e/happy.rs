@@ -28,7 +28,7 @@ fn a_run_leaves_every_file_and_its_report_can_be_made_again() {
         "{json:#}"
     );
     assert!(json["load"]["ok"].as_u64().unwrap() > 100);
-    place.assert_nothing_left();
+    place.assert_clean();
 
     let again = place.plimsoll().arg("report").arg(place.out()).output().unwrap();
     let (code_again, _, stderr) = texts(&again);

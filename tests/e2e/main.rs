@@ -7,4 +7,5 @@ mod bad_days;
 mod bad_input;
 mod happy;
 mod lifecycle;
+mod service;
 mod support;

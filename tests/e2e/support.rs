@@ -40,8 +40,7 @@ all = ["p95 < 5s", "error_rate < 5%", "event_rate > 10/s"]
 /// Longest that any run of a test may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// A place for one test: its own state directory, scenario and results. Everything that the program starts carries
-/// the state directory in its environment, which is how leftovers are found.
+/// A place for one test: its own state directory, scenario and results.
 pub(crate) struct Place {
     dir: tempfile::TempDir,
 }
@@ -93,9 +92,10 @@ impl Place {
         Running { child, stderr: self.path("stderr") }
     }
 
-    /// Processes that carry this place in their environment or command line.
+    /// Processes that belong to this place: by their environment, their command line or where they are. Each alone
+    /// would miss some: Postgres gets a cleared environment, and its children rewrite their command lines.
     pub(crate) fn processes(&self) -> Vec<(i32, String)> {
-        let mark = self.path("state").display().to_string();
+        let mark = self.dir.path().display().to_string();
         let carries = |file: PathBuf| {
             fs::read(file).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(&mark))
         };
@@ -104,7 +104,9 @@ impl Place {
         pids.filter(|pid| !is_zombie(*pid))
             .filter(|pid| {
                 let dir = Path::new("/proc").join(pid.to_string());
-                carries(dir.join("environ")) || carries(dir.join("cmdline"))
+                let is_here = fs::read_link(dir.join("cwd"))
+                    .is_ok_and(|cwd| cwd.starts_with(self.dir.path()));
+                is_here || carries(dir.join("environ")) || carries(dir.join("cmdline"))
             })
             .map(|pid| (pid, command_line(pid)))
             .collect()
@@ -117,7 +119,7 @@ impl Place {
         })
     }
 
-    /// Fails unless everything that the program started has ended.
+    /// Fails unless every process that the program started has ended.
     pub(crate) fn assert_nothing_left(&self) {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(15) {
@@ -128,6 +130,40 @@ impl Place {
         }
         panic!("left running: {:#?}", self.processes());
     }
+
+    /// Fails unless, besides, nothing is left on disk: no stack's directory, and no results in the making.
+    pub(crate) fn assert_clean(&self) {
+        self.assert_nothing_left();
+        assert_eq!(self.stacks(), Vec::<PathBuf>::new(), "directories of stacks");
+        assert_eq!(self.partials(), Vec::<PathBuf>::new(), "results in the making");
+    }
+
+    /// Directories of stacks.
+    pub(crate) fn stacks(&self) -> Vec<PathBuf> {
+        let is_stack = |path: &PathBuf| path.is_dir() && path.file_name() != Some("logs".as_ref());
+        entries(&self.path("state")).filter(is_stack).collect()
+    }
+
+    /// Where the servers of the only stack have their sockets.
+    pub(crate) fn sockets(&self) -> PathBuf {
+        self.stacks().pop().unwrap().join("s")
+    }
+
+    /// Ports of its servers.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        let port = |path: PathBuf| path.to_str()?.rsplit_once(".PGSQL.")?.1.parse().ok();
+        entries(&self.sockets()).filter_map(port).collect()
+    }
+
+    /// Results in the making.
+    pub(crate) fn partials(&self) -> Vec<PathBuf> {
+        let is_partial = |path: &PathBuf| path.to_string_lossy().ends_with(".partial");
+        entries(self.dir.path()).filter(is_partial).collect()
+    }
+}
+
+fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path())
 }
 
 /// A program under watch.

@@ -23,7 +23,7 @@ mod live;
 mod namespace;
 mod recent;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod summary;
 mod warming;
 

@@ -8,7 +8,7 @@ use crate::domain::{
 };
 
 /// A revenue of one cent.
-pub(super) fn event(org: i64, position: i64) -> RecordedEvent {
+pub(crate) fn event(org: i64, position: i64) -> RecordedEvent {
     booked(org, position, 1, day(1), Event::RevenueRecorded)
 }
 

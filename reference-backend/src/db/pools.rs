@@ -52,6 +52,13 @@ pub(super) struct Inner {
     tasks: TaskTracker,
 }
 
+/// Over TCP, the server learns within half a minute that a writer's machine is gone, and with it its leases.
+const KEEPALIVES: [(&str, &str); 3] = [
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "4"),
+];
+
 /// Who a connection is for; decides the role and the session's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -134,17 +141,24 @@ impl Databases {
         futures::future::join_all(pools.map(PgPool::close)).await;
     }
 
-    /// A connection of its own to the primary, for the one writer of something: an appender or a projection.
+    /// A connection of its own to the primary, for the one writer of something: an appender or a projection. `limit` is how
+    /// long its client waits for an answer.
     pub(crate) async fn writer(
         &self,
         database: Database,
         name: &str,
+        limit: Duration,
     ) -> Result<PgConnection, sqlx::Error> {
         let (config, primary) = (&self.0.config, &self.0.config.primary);
-        // Its statements take arrays and do not profit from a plan per execution.
+        // The server gives up first: else the locks of a session that its client has left would stand in the next one's way.
+        let patience = (limit.as_millis() * 9 / 10).max(1).to_string();
         let options = connect_options(&primary.host, primary.port, Role::Write, database.name())
             .application_name(name)
-            .options([("plan_cache_mode", "force_generic_plan")]);
+            // Its statements take arrays and do not profit from a plan per execution.
+            .options([("plan_cache_mode", "force_generic_plan")])
+            .options([("statement_timeout", &patience)])
+            .options([("idle_in_transaction_session_timeout", &patience)])
+            .options(KEEPALIVES);
         let timeout = config.pools.acquire_timeout_ms.duration();
         match tokio::time::timeout(timeout, options.connect()).await {
             Ok(connected) => connected,
@@ -196,7 +210,8 @@ fn pool(
     PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(config.pools.acquire_timeout_ms.duration())
-        // A ping before each statement would double the round trips; a dead connection shows at its first use.
+        // A ping before each statement, on top of the one that sqlx sends when a connection is given back, would be one more
+        // round trip; a dead connection shows at its first use.
         .test_before_acquire(false)
         .max_lifetime(None)
         .idle_timeout(None)

@@ -17,6 +17,22 @@ pub struct Command {
     pub expected_version: Option<Version>,
     /// What to do.
     pub action: Action,
+    /// Whether the client named no day: the entry's is then the day on which the command came.
+    pub undated: bool,
+}
+
+impl Command {
+    /// Whether this, sent again, asks for what led to `event`. Who named no day asks for the same after midnight.
+    pub fn asks_for(&self, event: &Event) -> bool {
+        let (wanted, booked) = match (&self.action, event) {
+            (Action::RecordRevenue(wanted), Event::RevenueRecorded(booked))
+            | (Action::RecordExpense(wanted), Event::ExpenseRecorded(booked)) => (wanted, booked),
+            _ => return false,
+        };
+        wanted.amount == booked.amount
+            && wanted.category == booked.category
+            && (self.undated || wanted.date == booked.date)
+    }
 }
 
 /// What a command does.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::feed::{Batch, Feed};
-use super::plan::{Account, CommandKey, Known, plan};
+use super::plan::{Account, CommandKey, Given, Known, plan};
 use super::writer::{WriteError, Writer};
 use super::{AppendError, Appended, ConsistencyToken, Shard};
 use crate::config;
@@ -42,7 +42,7 @@ pub(super) struct Appender {
     /// Position of the shard's last committed event.
     head: i64,
     versions: Cache<Account, Version>,
-    answers: Cache<CommandKey, Appended>,
+    answers: Cache<CommandKey, Given>,
     feed: Arc<Feed>,
     lease_held: Arc<[AtomicBool; Shard::COUNT]>,
     config: config::EventStore,
@@ -52,7 +52,7 @@ pub(super) struct Appender {
 
 /// What is known about one batch while it is being written.
 struct Effort {
-    answers: HashMap<CommandKey, Appended>,
+    answers: HashMap<CommandKey, Given>,
     /// Whether conflicting commands were looked up: a retry after a restart is an answer, not a conflict.
     looked_up: bool,
     /// Whether an append was sent and its outcome is not known.
@@ -200,7 +200,8 @@ impl Appender {
                 position: event.position,
                 duplicate: true,
             };
-            self.answers.insert((event.org, event.command), answer).await;
+            let given = Given { answer, event: event.event.clone() };
+            self.answers.insert((event.org, event.command), given).await;
         }
         self.feed.publish(Batch { shard: self.shard, events });
     }
@@ -238,8 +239,8 @@ impl Appender {
 
     /// What the uncertain append has written after all was written by it, not by an earlier one.
     fn claim(&self, effort: &mut Effort, head_before: i64) {
-        let mine = effort.answers.values_mut().filter(|answer| answer.position > head_before);
-        for answer in mine {
+        let answers = effort.answers.values_mut().map(|given| &mut given.answer);
+        for answer in answers.filter(|answer| answer.position > head_before) {
             answer.duplicate = false;
             self.meters.events.increment(1);
         }

@@ -7,6 +7,7 @@
 //! An appender never waits for a subscriber: a full queue drops the batch, and the subscriber sees the gap.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,11 +31,11 @@ pub(crate) struct Batch {
 /// One position per shard.
 pub(crate) type Positions = [i64; Shard::COUNT];
 
-/// The part of a batch that a subscriber has not seen yet.
+/// Some of a batch's events, consecutive ones.
 #[derive(Debug)]
 pub(crate) struct Slice {
     batch: Arc<Batch>,
-    seen: usize,
+    part: Range<usize>,
 }
 
 impl Slice {
@@ -44,12 +45,43 @@ impl Slice {
 
     /// Never empty.
     pub(crate) fn events(&self) -> &[RecordedEvent] {
-        &self.batch.events[self.seen..]
+        &self.batch.events[self.part.clone()]
     }
 
     pub(crate) fn last_position(&self) -> i64 {
-        self.batch.events.last().map_or(0, |event| event.position)
+        self.events().last().map_or(0, |event| event.position)
     }
+
+    /// The first `count` events, and the others; both must be some.
+    fn split(self, count: usize) -> (Self, Self) {
+        let (Range { start, end }, middle) = (self.part.clone(), self.part.start + count);
+        debug_assert!(start < middle && middle < end, "{count} of {:?}", self.part);
+        (
+            Self { batch: Arc::clone(&self.batch), part: start..middle },
+            Self { part: middle..end, ..self },
+        )
+    }
+}
+
+/// Two halves, the earlier events of each shard first; all in the first when there is only one event.
+pub(crate) fn halves(slices: Vec<Slice>) -> (Vec<Slice>, Vec<Slice>) {
+    let events: usize = slices.iter().map(|slice| slice.events().len()).sum();
+    let mut room = events.div_ceil(2);
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for slice in slices {
+        let count = slice.events().len();
+        if count <= room {
+            first.push(slice);
+        } else if room == 0 {
+            second.push(slice);
+        } else {
+            let (earlier, later) = slice.split(room);
+            first.push(earlier);
+            second.push(later);
+        }
+        room = room.saturating_sub(count);
+    }
+    (first, second)
 }
 
 /// What all appenders have committed.
@@ -216,7 +248,8 @@ impl Subscription {
         let known = usize::try_from(*seen + 1 - first.position).unwrap_or(0);
         *seen = last.position;
         taken.events += batch.events.len() - known;
-        taken.slices.push(Slice { batch, seen: known });
+        let part = known..batch.events.len();
+        taken.slices.push(Slice { batch, part });
     }
 
     async fn catch_up(
@@ -242,4 +275,36 @@ impl Subscription {
 struct Taken {
     slices: Vec<Slice>,
     events: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::samples::event;
+
+    #[test]
+    fn halves_hold_every_event_once_and_in_order() {
+        for sizes in [&[1][..], &[2], &[7], &[3, 1, 4], &[1, 1, 1], &[5, 2]] {
+            let slices = sizes.iter().scan(0, |last, size| {
+                let events: Vec<_> = (*last + 1..=*last + size).map(|n| event(1, n)).collect();
+                *last += size;
+                let (shard, part) = (Shard::of(events[0].org), 0..events.len());
+                Some(Slice { batch: Arc::new(Batch { shard, events }), part })
+            });
+            let mut whole = vec![slices.collect::<Vec<_>>()];
+            let mut single = Vec::new();
+            while let Some(slices) = whole.pop() {
+                let (first, second) = halves(slices);
+                if second.is_empty() {
+                    let [slice] = &first[..] else { panic!("{first:?}") };
+                    assert_eq!(slice.events().len(), 1);
+                    single.push(slice.last_position());
+                } else {
+                    whole.extend([second, first]);
+                }
+            }
+            let all = sizes.iter().sum::<i64>();
+            assert_eq!(single, (1..=all).collect::<Vec<_>>(), "{sizes:?}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ mod store;
 mod token;
 mod writer;
 
-pub(crate) use feed::{Feed, Positions, Slice, Subscription};
+pub(crate) use feed::{Feed, Positions, Slice, Subscription, halves};
 pub(crate) use read::first_recorded_after;
 pub use read::{Loaded, ReadError, load_account, read_events, snapshot_version};
 pub use shard::Shard;

@@ -5,12 +5,30 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use super::{AppendError, Appended, Shard};
-use crate::domain::{Command, CommandId, OrgId, PropertyId, RecordedEvent, Version};
+use crate::domain::{Command, CommandId, Event, OrgId, PropertyId, RecordedEvent, Version};
 
 /// An aggregate within the store.
 pub(super) type Account = (OrgId, PropertyId);
 /// A command within the store.
 pub(super) type CommandKey = (OrgId, CommandId);
+
+/// A command's answer, and the event that it answered for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) answer: Appended,
+    pub(super) event: Event,
+}
+
+impl Given {
+    /// The answer to the same command again. Its id names one command for ever: it cannot come back with other content.
+    pub(super) fn to(&self, command: &Command) -> Result<Appended, AppendError> {
+        if self.answer.property == command.property && command.asks_for(&self.event) {
+            Ok(self.answer)
+        } else {
+            Err(AppendError::KeyReused(command.id))
+        }
+    }
+}
 
 /// What is known before the batch.
 #[derive(Debug)]
@@ -21,7 +39,7 @@ pub(super) struct Known<'a> {
     /// Versions of at least the batch's accounts.
     pub(super) versions: &'a HashMap<Account, Version>,
     /// Answers given before, to some of the batch's commands.
-    pub(super) answers: &'a HashMap<CommandKey, Appended>,
+    pub(super) answers: &'a HashMap<CommandKey, Given>,
     pub(super) now: DateTime<Utc>,
 }
 
@@ -40,16 +58,11 @@ pub(super) struct Plan {
 pub(super) fn plan(commands: &[&Command], known: &Known<'_>) -> Plan {
     let mut plan = Plan::default();
     let mut versions: HashMap<Account, Version> = HashMap::new();
-    let mut new: HashMap<CommandKey, Appended> = HashMap::new();
+    let mut new: HashMap<CommandKey, Given> = HashMap::new();
     for (index, command) in commands.iter().enumerate() {
         let key = (command.org, command.id);
-        let earlier = known
-            .answers
-            .get(&key)
-            .copied()
-            .or_else(|| new.get(&key).map(|answer| Appended { duplicate: true, ..*answer }));
-        if let Some(answer) = earlier {
-            plan.answers.push(same_account(command, answer));
+        if let Some(given) = known.answers.get(&key).or_else(|| new.get(&key)) {
+            plan.answers.push(given.to(command));
             continue;
         }
         let account = (command.org, command.property);
@@ -71,7 +84,9 @@ pub(super) fn plan(commands: &[&Command], known: &Known<'_>) -> Plan {
             position,
             duplicate: false,
         };
-        new.insert(key, answer);
+        let event = command.action.clone().into_event();
+        let again = Appended { duplicate: true, ..answer };
+        new.insert(key, Given { answer: again, event: event.clone() });
         plan.answers.push(Ok(answer));
         plan.events.push(RecordedEvent {
             org: command.org,
@@ -80,19 +95,10 @@ pub(super) fn plan(commands: &[&Command], known: &Known<'_>) -> Plan {
             position,
             command: command.id,
             recorded_at: known.now,
-            event: command.action.clone().into_event(),
+            event,
         });
     }
     plan
-}
-
-/// A command id names one command for ever: it cannot come back for another account.
-fn same_account(command: &Command, answer: Appended) -> Result<Appended, AppendError> {
-    if answer.property == command.property {
-        Ok(answer)
-    } else {
-        Err(AppendError::KeyReused(command.id))
-    }
 }
 
 #[cfg(test)]
@@ -114,6 +120,7 @@ mod tests {
                 category: Category::new("rooms").unwrap(),
                 date: "2026-11-23".parse().unwrap(),
             }),
+            undated: false,
         }
     }
 
@@ -155,6 +162,26 @@ mod tests {
     fn a_command_id_cannot_move_to_another_account() {
         let plan = run(&[command(1, 7, None), command(1, 8, None)], 0, 0);
         assert_eq!(plan.answers[1], Err(AppendError::KeyReused(Uuid::from_u128(1).into())));
+    }
+
+    #[test]
+    fn a_command_id_cannot_come_back_with_other_content() {
+        let first = command(1, 7, None);
+        let Action::RecordRevenue(entry) = &first.action else { panic!("{first:?}") };
+        let revenue = |entry| Command { action: Action::RecordRevenue(entry), ..first.clone() };
+        let dearer = Entry { amount: Amount::from_cents(101).unwrap(), ..entry.clone() };
+        let elsewhere = Entry { category: Category::new("bar").unwrap(), ..entry.clone() };
+        let later = Entry { date: entry.date.succ_opt().unwrap(), ..entry.clone() };
+        let expense = Command { action: Action::RecordExpense(entry.clone()), ..first.clone() };
+        let after_midnight = Command { undated: true, ..revenue(later.clone()) };
+        let others = [revenue(dearer), revenue(elsewhere), revenue(later), expense];
+        for other in others {
+            let plan = run(&[first.clone(), other], 0, 0);
+            assert_eq!(plan.answers[1], Err(AppendError::KeyReused(first.id)));
+            assert_eq!(plan.events.len(), 1);
+        }
+        let plan = run(&[first, after_midnight], 0, 0);
+        assert!(plan.answers[1].as_ref().is_ok_and(|answer| answer.duplicate), "{plan:?}");
     }
 
     proptest! {

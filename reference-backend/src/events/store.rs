@@ -53,8 +53,8 @@ pub enum AppendError {
         /// As the store has it.
         actual: Version,
     },
-    /// The command id was used before, for another property. Nothing was written.
-    #[error("command {0} was used before, for another property")]
+    /// The command id was used before, for another property or with other content. Nothing was written.
+    #[error("command {0} was used before, with other content")]
     KeyReused(CommandId),
     /// The shard's queue is full. Nothing was written; try again later.
     #[error("shard {0} has too many commands waiting")]

@@ -13,10 +13,10 @@ use sqlx::{AssertSqlSafe, Connection, Postgres};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use super::plan::{Account, CommandKey};
+use super::plan::{Account, CommandKey, Given};
 use super::{Appended, Shard};
 use crate::db::{Database, Databases};
-use crate::domain::{Entry, OrgId, RecordedEvent, Version};
+use crate::domain::{Entry, Event, OrgId, RecordedEvent, Version};
 
 /// First half of the lease's lock; the second is the shard. Any number no one else uses.
 const LEASE_CLASS: i32 = 0x706C_696D;
@@ -84,6 +84,7 @@ pub(super) struct Writer {
 struct Statements {
     head: String,
     versions: String,
+    answers: String,
     append: String,
 }
 
@@ -115,7 +116,8 @@ impl Writer {
 
     async fn try_acquire(&mut self) -> Result<Option<i64>, sqlx::Error> {
         let name = format!("appender {}", self.shard);
-        let mut connection = self.db.writer(Database::EventStore, &name).await?;
+        let mut connection =
+            self.db.writer(Database::EventStore, &name, self.statement_timeout).await?;
         let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
             .bind(LEASE_CLASS)
             .bind(i32::from(self.shard.number()))
@@ -158,34 +160,17 @@ impl Writer {
     pub(super) async fn answers(
         &mut self,
         commands: &[CommandKey],
-    ) -> Result<Vec<(CommandKey, Appended)>, WriteError> {
+    ) -> Result<Vec<(CommandKey, Given)>, WriteError> {
         let orgs: Vec<i64> = commands.iter().map(|(org, _)| org.get()).collect();
         let ids: Vec<Uuid> = commands.iter().map(|(_, id)| id.uuid()).collect();
         let mut connection = self.take()?;
-        let query = sqlx::query_as::<_, (i64, Uuid, Uuid, i32, i64)>(
-            "SELECT d.org_id, d.command_id, d.aggregate_id, d.first_version, d.last_position \
-             FROM unnest($1::bigint[], $2::uuid[]) AS c (org_id, command_id) \
-             JOIN append_dedup d USING (org_id, command_id)",
-        )
-        .bind(orgs)
-        .bind(ids)
-        .fetch_all(&mut connection);
+        let query = sqlx::query_as::<_, AnswerRow>(AssertSqlSafe(self.sql.answers.clone()))
+            .bind(orgs)
+            .bind(ids)
+            .fetch_all(&mut connection);
         let result = timeout(self.statement_timeout, query).await;
         let rows = self.settle(connection, result)?;
-        let shard = self.shard;
-        let answer = |(org, command, property, version, position): (_, Uuid, Uuid, _, _)| {
-            let org = OrgId::new(org).expect("it was asked for by this very number");
-            let answer = Appended {
-                command: command.into(),
-                property: property.into(),
-                version: Version::new(version),
-                shard,
-                position,
-                duplicate: true,
-            };
-            ((org, answer.command), answer)
-        };
-        Ok(rows.into_iter().map(answer).collect())
+        rows.into_iter().map(|row| given(self.shard, row)).collect()
     }
 
     /// Writes events and the answers to their commands, in one statement: both or neither.
@@ -247,6 +232,25 @@ fn session_survives(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Organisation, command, property, version, position, kind of event, entry.
+type AnswerRow = (i64, Uuid, Uuid, i32, i64, i16, Json<Entry>);
+
+fn given(shard: Shard, row: AnswerRow) -> Result<(CommandKey, Given), WriteError> {
+    let (org, command, property, version, position, kind, Json(entry)) = row;
+    let org = OrgId::new(org).expect("it was asked for by this very number");
+    let event = Event::from_stored(kind, entry)
+        .map_err(|error| WriteError::Refused(sqlx::Error::Decode(Box::new(error))))?;
+    let answer = Appended {
+        command: command.into(),
+        property: property.into(),
+        version: Version::new(version),
+        shard,
+        position,
+        duplicate: true,
+    };
+    Ok(((org, answer.command), Given { answer, event }))
+}
+
 impl Statements {
     fn of(shard: Shard) -> Self {
         Self {
@@ -260,6 +264,13 @@ impl Statements {
                      0) \
                  FROM unnest($1::bigint[], $2::uuid[]) WITH ORDINALITY AS a (org_id, id, n) \
                  ORDER BY a.n"
+            ),
+            answers: format!(
+                "SELECT d.org_id, d.command_id, d.aggregate_id, d.first_version, d.last_position, \
+                     e.event_type, e.data \
+                 FROM unnest($1::bigint[], $2::uuid[]) AS c (org_id, command_id) \
+                 JOIN append_dedup d USING (org_id, command_id) \
+                 JOIN events e ON e.shard = {shard} AND e.position = d.last_position"
             ),
             append: format!(
                 "WITH new AS ( \

@@ -104,9 +104,25 @@ impl FromRequestParts<Arc<App>> for IdempotencyKey {
             .to_str()
             .ok()
             .and_then(|text| Uuid::try_parse(text).ok())
-            .map(|id| Self(id.into()))
             .ok_or_else(|| Problem::malformed("the header Idempotency-Key is not a UUID"))
+            .and_then(command_id)
+            .map(Self)
     }
+}
+
+/// Version of the UUIDs that entries from before the store's first event carry.
+const HISTORY_VERSION: usize = 8;
+
+/// A command's id becomes its entry's id. The store knows the ids of its own commands, but not those of the entries that were
+/// there before it: these have a version of their own, which no command may use.
+fn command_id(key: Uuid) -> Result<CommandId, Problem> {
+    if key.get_version_num() == HISTORY_VERSION {
+        return Err(Problem::malformed(
+            "the header Idempotency-Key is a UUID of version 8, which is kept for entries from before the event store; \
+             use version 4, 5 or 7",
+        ));
+    }
+    Ok(key.into())
 }
 
 /// The write that a read must show, if the client named one.
@@ -140,6 +156,16 @@ mod tests {
     struct Sample {
         #[expect(dead_code, reason = "only its shape matters")]
         amount: u32,
+    }
+
+    #[test]
+    fn a_key_that_an_older_entry_may_have_is_refused() {
+        let refused = command_id(Uuid::new_v8([7; 16])).unwrap_err();
+        assert_eq!(refused.status.as_u16(), 400);
+        assert!(refused.detail.contains("version 8"), "{}", refused.detail);
+        for key in [Uuid::new_v4(), Uuid::now_v7(), Uuid::from_u128(7)] {
+            assert_eq!(command_id(key).unwrap().uuid(), key);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How far a projection is: read at start, moved in the transaction that writes the rows.
 
 use sqlx::PgExecutor;
+use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnection, PgPool};
 
 use super::Projection;
@@ -23,6 +24,30 @@ pub enum ProjectionError {
     /// The transaction took too long.
     #[error("write projection: no answer in time")]
     Timeout,
+}
+
+impl ProjectionError {
+    /// Whether rows themselves break a rule of their table. A missing partition has the code of a broken CHECK too, but names
+    /// no constraint: it lies not in the event, and ends when someone makes the partition.
+    pub(super) fn is_broken_rule(&self) -> bool {
+        const CHECK_VIOLATION: &str = "23514";
+        self.database_error().is_some_and(|error| {
+            error.code().is_some_and(|code| {
+                code.starts_with("23") && (code != CHECK_VIOLATION || error.constraint().is_some())
+            })
+        })
+    }
+
+    /// Whether the transaction, or a statement of it, was given up because it took too long.
+    pub(super) fn is_timeout(&self) -> bool {
+        const QUERY_CANCELED: &str = "57014";
+        let cancelled = |error: &dyn DatabaseError| error.code().as_deref() == Some(QUERY_CANCELED);
+        matches!(self, Self::Timeout) || self.database_error().is_some_and(cancelled)
+    }
+
+    fn database_error(&self) -> Option<&dyn DatabaseError> {
+        if let Self::Sql(error) = self { error.as_database_error() } else { None }
+    }
 }
 
 /// The checkpoint of each shard; made at 0 where there is none.

@@ -1,4 +1,5 @@
-//! The task of one projection: takes events, writes what they add, moves the checkpoint; tries again until it works.
+//! The task of one projection: takes events, writes what they add, moves the checkpoint; tries again until it works, in
+//! smaller parts when a batch is too heavy or holds an event that cannot be written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::progress::Progress;
-use super::{Observer, Projection, ProjectionError, checkpoint, finance, summary};
+use super::{Observer, Projection, ProjectionError, checkpoint, dead_letter, finance, summary};
 use crate::config;
 use crate::db::{Databases, Lsn};
 use crate::domain::RecordedEvent;
-use crate::events::{Positions, Slice, Subscription};
+use crate::events::{Positions, Slice, Subscription, halves};
 
 pub(super) struct Follower {
     projection: Projection,
@@ -34,7 +35,16 @@ pub(super) struct Follower {
     /// Failed tries in a row.
     failures: u32,
     events: Counter,
+    dead_letters: Counter,
     seconds: Histogram,
+}
+
+/// What one transaction brings to the tables.
+#[derive(Clone, Copy)]
+enum Change<'a> {
+    Rows(&'a [&'a RecordedEvent]),
+    /// An event that is not projected, and why.
+    DeadLetter(&'a RecordedEvent, &'a str),
 }
 
 /// Where a checkpoint was found that was not where it had been left.
@@ -66,6 +76,7 @@ impl Follower {
             stop,
             failures: 0,
             events: counter!("backend_projection_events_total", "projection" => projection.name()),
+            dead_letters: counter!("backend_projection_dead_letters_total", "projection" => projection.name()),
             seconds: histogram!("backend_db_query_duration_seconds", "database" => database, "kind" => "project"),
         }
     }
@@ -76,7 +87,7 @@ impl Follower {
             let next_batch = Instant::now() + self.config.interval_ms.duration();
             match self.subscription.next(self.config.batch_events_max, &self.stop).await {
                 Ok(slices) if slices.is_empty() => return,
-                Ok(slices) => self.project(&slices).await,
+                Ok(slices) => self.project(slices).await,
                 Err(error) => self.failed(&error.into()).await,
             }
             if self.gives_up() {
@@ -95,33 +106,50 @@ impl Follower {
         self.stop.is_cancelled() && self.failures >= self.config.tries_before_paused
     }
 
-    /// Projects a batch, however many tries it takes; then tells those who follow.
-    async fn project(&mut self, slices: &[Slice]) {
-        while !self.gives_up() {
-            match self.write(slices).await {
-                Ok(lsn) => {
-                    for slice in slices {
-                        let told =
-                            self.observer.committed(self.projection, slice.shard(), slice.events());
-                        told.await;
-                    }
-                    self.told = checkpoint::after(self.told, slices);
-                    self.progress.committed(self.told, lsn);
-                    return self.succeeded();
-                }
+    /// Projects a batch, however many tries it takes, as a whole or in parts; tells those who follow of each part.
+    async fn project(&mut self, batch: Vec<Slice>) {
+        // The next part is the last.
+        let mut parts = vec![batch];
+        while !self.gives_up()
+            && let Some(part) = parts.pop()
+        {
+            match self.write(&part).await {
+                Ok(lsn) => self.tell(&part, lsn).await,
                 Err(ProjectionError::Moved) => match self.find_checkpoint().await {
-                    Ok(Moved::Forward) => {}
+                    Ok(Moved::Forward) => parts.push(part),
                     Ok(Moved::Back) => return,
-                    Err(error) => self.failed(&error).await,
+                    Err(error) => {
+                        self.failed(&error).await;
+                        parts.push(part);
+                    }
                 },
-                Err(error) => self.failed(&error).await,
+                Err(error) => {
+                    if self.set_aside(&part, &error).await {
+                        continue;
+                    }
+                    let smaller = smaller(part, &error);
+                    // A broken rule does not pass with time: the search for the event goes on at once.
+                    if smaller.len() == 1 || !error.is_broken_rule() {
+                        self.failed(&error).await;
+                    }
+                    parts.extend(smaller);
+                }
             }
         }
     }
 
-    /// Writes those events of a batch that are after the checkpoint; returns a place in the log at or after their commit.
-    async fn write(&mut self, slices: &[Slice]) -> Result<Lsn, ProjectionError> {
-        let events: Vec<&RecordedEvent> = slices
+    async fn tell(&mut self, part: &[Slice], lsn: Lsn) {
+        for slice in part {
+            self.observer.committed(self.projection, slice.shard(), slice.events()).await;
+        }
+        self.told = checkpoint::after(self.told, part);
+        self.progress.committed(self.told, lsn);
+        self.succeeded();
+    }
+
+    /// Writes those events of a part that are after the checkpoint; returns a place in the log at or after their commit.
+    async fn write(&mut self, part: &[Slice]) -> Result<Lsn, ProjectionError> {
+        let events: Vec<&RecordedEvent> = part
             .iter()
             .flat_map(|slice| {
                 let written = self.positions[slice.shard().index()];
@@ -131,33 +159,70 @@ impl Follower {
         if events.is_empty() {
             return Ok(checkpoint::flushed(self.db.write(self.projection.database())).await?);
         }
-        let to = checkpoint::after(self.positions, slices);
         let start = Instant::now();
-        let limit = self.config.transaction_timeout_ms.duration();
-        let result = timeout(limit, self.transaction(&events, &to)).await;
-        let lsn = result.unwrap_or(Err(ProjectionError::Timeout))?;
+        let lsn = self.transaction(Change::Rows(&events), part).await?;
         self.seconds.record(start.elapsed().as_secs_f64());
         self.events.increment(events.len() as u64);
+        Ok(lsn)
+    }
+
+    /// Sets a lone event aside if its rows break a rule; whether that was so and is done.
+    async fn set_aside(&mut self, part: &[Slice], error: &ProjectionError) -> bool {
+        let ([slice], true) = (part, error.is_broken_rule()) else { return false };
+        let [event] = slice.events() else { return false };
+        let (name, shard, position) = (self.projection.name(), slice.shard(), event.position);
+        match self.transaction(Change::DeadLetter(event, &error.to_string()), part).await {
+            Ok(lsn) => {
+                error!(%error, %shard, position, "{name} has set an event aside; its tables lack it");
+                self.dead_letters.increment(1);
+                self.observer.begin(self.projection, shard, position);
+                self.told = checkpoint::after(self.told, part);
+                self.progress.committed(self.told, lsn);
+                self.succeeded();
+                true
+            }
+            Err(error) => {
+                warn!(%error, %shard, position, "{name} could not set an event aside");
+                false
+            }
+        }
+    }
+
+    /// A change and the checkpoint, both or neither; returns a place in the log at or after its commit.
+    async fn transaction(
+        &mut self,
+        change: Change<'_>,
+        part: &[Slice],
+    ) -> Result<Lsn, ProjectionError> {
+        let to = checkpoint::after(self.positions, part);
+        let limit = self.config.transaction_timeout_ms.duration();
+        let result = timeout(limit, self.commit(change, &to)).await;
+        let lsn = result.unwrap_or(Err(ProjectionError::Timeout))?;
         self.positions = to;
         Ok(lsn)
     }
 
-    /// Rows and checkpoint, both or neither; returns a place in the log at or after its commit.
-    async fn transaction(
-        &mut self,
-        events: &[&RecordedEvent],
-        to: &Positions,
-    ) -> Result<Lsn, ProjectionError> {
+    async fn commit(&mut self, change: Change<'_>, to: &Positions) -> Result<Lsn, ProjectionError> {
         // Taken out: if this is broken off anywhere, the connection closes and the server rolls back.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.db.writer(self.projection.database(), self.projection.name()).await?,
+            None => {
+                let limit = self.config.transaction_timeout_ms.duration();
+                self.db.writer(self.projection.database(), self.projection.name(), limit).await?
+            }
         };
         let mut transaction = connection.begin().await?;
         checkpoint::advance(&mut transaction, self.projection, &self.positions, to).await?;
-        match self.projection {
-            Projection::Finance => finance::write(&mut transaction, events).await?,
-            Projection::FinanceSummary => summary::write(&mut transaction, events).await?,
+        match (change, self.projection) {
+            (Change::Rows(events), Projection::Finance) => {
+                finance::write(&mut transaction, events).await?;
+            }
+            (Change::Rows(events), Projection::FinanceSummary) => {
+                summary::write(&mut transaction, events).await?;
+            }
+            (Change::DeadLetter(event, reason), projection) => {
+                dead_letter::keep(&mut transaction, projection, event, reason).await?;
+            }
         }
         transaction.commit().await?;
         let lsn = checkpoint::flushed(&mut connection).await?;
@@ -194,7 +259,7 @@ impl Follower {
         self.failures = self.failures.saturating_add(1);
         let name = self.projection.name();
         if self.failures == self.config.tries_before_paused {
-            error!(%error, failures = self.failures, "{name} is paused; it tries again, and skips nothing");
+            error!(%error, failures = self.failures, "{name} is paused; it goes on trying");
             self.progress.set_paused(true);
         } else {
             warn!(%error, failures = self.failures, "{name} failed; trying again");
@@ -203,4 +268,14 @@ impl Follower {
         let wait: Duration = self.config.retry_first_ms.duration().saturating_mul(doubled);
         sleep(wait.min(self.config.retry_max_ms.duration())).await;
     }
+}
+
+/// What to try after a part could not be written, the last of these first: halves where less at a time may help.
+fn smaller(part: Vec<Slice>, error: &ProjectionError) -> Vec<Vec<Slice>> {
+    let divides = error.is_broken_rule() || error.is_timeout();
+    if !divides {
+        return vec![part];
+    }
+    let (first, second) = halves(part);
+    [second, first].into_iter().filter(|half| !half.is_empty()).collect()
 }

@@ -1,10 +1,12 @@
 //! Followers of the event store: `finance` (entries and daily balances) and `finance-summary` (read models).
 //!
 //! Each is one task over all shards. Rows and checkpoint move in one transaction, and only from the position the checkpoint
-//! had, so that each event counts exactly once. A projection that fails tries again and shows; it never skips an event.
+//! had, so that each event counts exactly once. A projection that fails tries again and shows. Only an event that breaks a rule of
+//! the tables, alone and not just in its batch, is set aside as a dead letter, counted and kept; no event is dropped in silence.
 
 mod balances;
 mod checkpoint;
+mod dead_letter;
 mod finance;
 mod follower;
 mod name;

@@ -10,7 +10,8 @@ use crate::events::Shard;
 
 /// Told what the projections commit.
 pub trait Observer: Debug + Send + Sync + 'static {
-    /// Where a projection stands in a shard at the start; the first events told will be those after it.
+    /// Where a projection stands in a shard: at the start, and after an event that it set aside. The next events told are
+    /// those after it.
     fn begin(&self, projection: Projection, shard: Shard, position: i64);
 
     /// Events of one shard, in order and without gaps, after their transaction was committed and before anyone who waits for

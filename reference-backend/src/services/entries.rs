@@ -16,6 +16,7 @@ use crate::domain::{
 };
 use crate::events::{AppendError, Appended, Shard};
 use crate::gateway::{App, CONSISTENCY_TOKEN, Consistency, IdempotencyKey, Problem, Reply, Tenant};
+use crate::partitioning::Horizon;
 use crate::projections::Projection;
 
 /// Most entries on a page.
@@ -51,28 +52,36 @@ pub(super) async fn record(
     new: NewEntry,
     action: fn(Entry) -> Action,
 ) -> Result<Response, Problem> {
-    let NewEntry { property, expected_version, .. } = new;
-    let entry = checked(new, Utc::now().date_naive(), app.horizon.load().first)?;
+    let NewEntry { property, expected_version, date, .. } = new;
+    let entry = checked(new, Utc::now().date_naive(), **app.horizon.load())?;
     let known = orgs::properties(app, org, Asker::Request).await;
     let (known, _) = known.map_err(|error| Problem::from(&*error))?;
     if known.value.as_ref().is_none_or(|list| list.ids.binary_search(&property).is_err()) {
         return Err(Problem::not_found(format!("organisation {org} has no property {property}")));
     }
     let store = &app.writing.as_ref().expect("hosted services that write have a store").store;
-    let command = Command { id, org, property, expected_version, action: action(entry) };
+    let (action, undated) = (action(entry), date.is_none());
+    let command = Command { id, org, property, expected_version, action, undated };
     let appended = store.append(command).await?;
     Ok(acknowledged(&appended))
 }
 
 /// The entry, if every rule on it is kept.
-fn checked(new: NewEntry, today: NaiveDate, first: NaiveDate) -> Result<Entry, Problem> {
+fn checked(new: NewEntry, today: NaiveDate, horizon: Horizon) -> Result<Entry, Problem> {
     let refuse = |problem: crate::domain::EntryError| Problem::invalid(problem.to_string());
     let date = new.date.unwrap_or(today);
     if date > today {
         return Err(Problem::invalid(format!("date {date}: later than today, {today} UTC")));
     }
-    if date < first {
-        return Err(Problem::invalid(format!("date {date}: the books begin on {first}")));
+    if date < horizon.first {
+        return Err(Problem::invalid(format!("date {date}: the books begin on {}", horizon.first)));
+    }
+    if !horizon.covers(date) {
+        // Once acknowledged, it could never be projected. Not the client's fault: the months ahead have not been made.
+        tracing::error!(
+            "no partition for {date}; run `reference-backend migrate`, which makes the months ahead"
+        );
+        return Err(Problem::unavailable(format!("date {date}: the books are not open yet")));
     }
     Ok(Entry {
         amount: Amount::from_cents(new.amount_cents).map_err(refuse)?,
@@ -218,10 +227,14 @@ async fn fetch(
 mod tests {
     use super::*;
 
+    fn day(text: &str) -> NaiveDate {
+        text.parse().unwrap()
+    }
+
     fn entry(json: &str) -> Result<Entry, String> {
-        let day = |text: &str| text.parse::<NaiveDate>().unwrap();
         let new = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        checked(new, day("2026-11-23"), day("2025-11-01")).map_err(|p| p.detail.into_owned())
+        let horizon = Horizon { first: day("2025-11-01"), end: day("2026-12-01") };
+        checked(new, day("2026-11-23"), horizon).map_err(|p| p.detail.into_owned())
     }
 
     fn with(field: &str) -> String {
@@ -258,6 +271,18 @@ mod tests {
         ] {
             let refusal = entry(&with(field)).unwrap_err();
             assert!(refusal.contains(named), "{field}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn a_day_without_a_partition_is_never_acknowledged() {
+        let horizon = Horizon { first: day("2025-11-01"), end: day("2026-11-01") };
+        for (date, status) in
+            [("null", Some(503)), (r#""2026-11-01""#, Some(503)), (r#""2026-10-31""#, None)]
+        {
+            let new = serde_json::from_str(&with(&format!(r#""date": {date}"#))).unwrap();
+            let refused = checked(new, day("2026-11-23"), horizon).err();
+            assert_eq!(refused.map(|problem| problem.status.as_u16()), status, "{date}");
         }
     }
 }

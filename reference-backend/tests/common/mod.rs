@@ -341,6 +341,7 @@ pub(crate) fn revenue(org_number: i64, property_number: u128, cents: i64) -> Com
         property: property(property_number),
         expected_version: None,
         action: Action::RecordRevenue(entry(cents, "rooms", today())),
+        undated: false,
     }
 }
 

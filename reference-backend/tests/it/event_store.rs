@@ -112,6 +112,12 @@ async fn a_retry_gets_the_first_answer_also_after_a_restart() {
     let stolen = reference_backend::domain::Command { property: property(8), ..fresh[0].clone() };
     let refused = backend.events.append(stolen).await;
     assert_eq!(refused, Err(AppendError::KeyReused(fresh[0].id)));
+    // Known from the store, not from memory: the restart forgot the first answer.
+    let other = reference_backend::domain::Command { id: commands[2].id, ..revenue(2, 9, 301) };
+    backend.stop().await;
+    let backend = Backend::start(&cluster.config("")).await;
+    let refused = backend.events.append(other).await;
+    assert_eq!(refused, Err(AppendError::KeyReused(commands[2].id)));
     backend.stop().await;
 }
 

@@ -199,16 +199,13 @@ async fn a_commit_whose_answer_was_lost_is_not_projected_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_poisoned_projection_pauses_and_skips_nothing() {
+async fn a_projection_without_its_table_pauses_and_skips_nothing() {
     let cluster = Cluster::start().await;
     let more = "[projections]\nretry_first_ms = 1\nretry_max_ms = 20\ntries_before_paused = 3\n";
     let backend = Backend::start(&cluster.config(more)).await;
     let mut finance = cluster.admin("plimsoll_finance").await;
     let run = |sql| sqlx::raw_sql(sql);
-    run("ALTER TABLE revenues_partitioned ADD CONSTRAINT poison CHECK (amount_cents <> 13)")
-        .execute(&mut finance)
-        .await
-        .unwrap();
+    run("ALTER TABLE revenues_partitioned RENAME TO away").execute(&mut finance).await.unwrap();
     let answer = backend.events.append(revenue(1, 7, 13)).await.unwrap();
     append_all(&backend, 0..50).await;
     let until = tokio::time::Instant::now() + Duration::from_secs(20);
@@ -220,15 +217,76 @@ async fn a_poisoned_projection_pauses_and_skips_nothing() {
     let waited = backend.projections.wait_projected(Projection::Finance, answer.token(), short);
     assert_eq!(waited.await, None);
 
-    run("ALTER TABLE revenues_partitioned DROP CONSTRAINT poison")
-        .execute(&mut finance)
-        .await
-        .unwrap();
+    run("ALTER TABLE away RENAME TO revenues_partitioned").execute(&mut finance).await.unwrap();
     let long = Duration::from_secs(20);
     let waited = backend.projections.wait_projected(Projection::Finance, answer.token(), long);
     assert!(waited.await.is_some());
     backend.stop().await;
     assert_tables_equal_a_replay(&cluster, 51).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_breaks_a_rule_is_set_aside_alone() {
+    let cluster = Cluster::start().await;
+    // Long enough between transactions that the event is one of a batch.
+    let more = "[projections]\ninterval_ms = 500\nretry_first_ms = 1\nretry_max_ms = 1\n";
+    let backend = Backend::start(&cluster.config(more)).await;
+    let mut finance = cluster.admin("plimsoll_finance").await;
+    sqlx::raw_sql(
+        "ALTER TABLE revenues_partitioned ADD CONSTRAINT poison CHECK (amount_cents <> 1300)",
+    )
+    .execute(&mut finance)
+    .await
+    .unwrap();
+    append_all(&backend, 0..50).await;
+    let poison = backend.events.append(revenue(1, 7, 1_300)).await.unwrap();
+    append_all(&backend, 50..100).await;
+    let told = std::sync::Arc::clone(&backend.told);
+    backend.stop().await;
+    assert_eq!(Projection::ALL.map(|projection| told.events(projection)), [101, 101]);
+
+    let kept: Vec<(String, i16, i64, uuid::Uuid)> = sqlx::query_as(
+        "SELECT projection, shard, position, command_id FROM projection_dead_letters",
+    )
+    .fetch_all(&mut finance)
+    .await
+    .unwrap();
+    let expected = (poison.shard.number(), poison.position, poison.command.uuid());
+    assert_eq!(kept, [("finance".to_owned(), expected.0, expected.1, expected.2)]);
+    let projected: Vec<i64> = sqlx::query_scalar(
+        "SELECT count(*) FROM (SELECT FROM revenues_partitioned UNION ALL SELECT FROM expenses_partitioned) e \
+         UNION ALL SELECT sum(position)::bigint FROM projection_checkpoints",
+    )
+    .fetch_all(&mut finance)
+    .await
+    .unwrap();
+    assert_eq!(projected, [100, 101], "all other events are in the tables");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_too_heavy_for_one_transaction_is_written_in_parts() {
+    let cluster = Cluster::start().await;
+    let more = "[projections]\ninterval_ms = 500\ntransaction_timeout_ms = 500\n\
+                retry_first_ms = 1\nretry_max_ms = 1\n";
+    let backend = Backend::start(&cluster.config(more)).await;
+    let mut finance = cluster.admin("plimsoll_finance").await;
+    sqlx::raw_sql(
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END'; \
+         CREATE TRIGGER dawdle BEFORE INSERT ON revenues_partitioned \
+             FOR EACH ROW EXECUTE FUNCTION dawdle()",
+    )
+    .execute(&mut finance)
+    .await
+    .unwrap();
+    append_all(&backend, 0..90).await;
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    while backend.told.events(Projection::Finance) < 90 {
+        assert!(tokio::time::Instant::now() < until, "the batch is tried as a whole for ever");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    backend.stop().await;
+    assert_tables_equal_a_replay(&cluster, 90).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,8 +21,9 @@ pub(in crate::gates) fn validity(record: &Record, scenario: &Scenario) -> Vec<Va
         generator::cpu(record),
         generator::optimised_build(record),
         machine::steal(record),
+        machine::busy(record),
         machine::apart_from_the_target(scenario),
-        observation::complete(record),
+        observation::complete(record, scenario),
         reads::replica_share_proven(record, scenario),
         events::events_proven(record, scenario),
         servers::incidents(record),
@@ -34,7 +35,7 @@ pub(in crate::gates) fn validity(record: &Record, scenario: &Scenario) -> Vec<Va
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{AuditState, GooseCount, Incident, WorkerEnd};
+    use crate::archive::{AuditState, GooseCount, Incident, SeriesKey, Window, WorkerEnd};
     use crate::gates::fixture::{READS, healthy, scenario, series, speed_up, times};
     use crate::gates::verdict::{Bias, CheckState};
     use crate::scenario::{HttpTarget, Signals, Target};
@@ -176,14 +177,28 @@ mod tests {
 
     #[test]
     fn a_late_generator_is_seen_against_the_tightest_latency() {
-        let late = |r: &mut Record| r.load.seconds[9].lag = times(vec![30_000; 300]);
-        assert_eq!(planted("send lag", late), WORSE);
+        let late = |r: &mut Record, us: u64| {
+            r.load.seconds[9].lag = times(vec![us; 300]);
+            r.load.seconds[9].own_lag = times(vec![us; 300]);
+        };
+        assert_eq!(planted("send lag", |r| late(r, 30_000)), WORSE);
         let mut record = healthy();
-        record.load.seconds[9].lag = times(vec![20_000; 300]);
+        late(&mut record, 20_000);
         assert_eq!(of("send lag", &record, &scenario(&GATES)), GREEN, "5 % of 500 ms");
         assert_eq!(of("send lag", &record, &scenario(&["p99 < 50ms", "p95 < 500ms"])), WORSE);
         assert_eq!(of("send lag", &record, &scenario(&["error_rate < 1%"])), GREEN);
         assert_eq!(planted("send lag", |r| r.load.seconds.clear()), GREY);
+    }
+
+    #[test]
+    fn waiting_for_a_slow_server_is_not_the_generators_lag() {
+        let wait = |r: &mut Record| r.load.seconds[9].lag = times(vec![3_000_000; 300]);
+        assert_eq!(planted("send lag", wait), GREEN);
+        let older = |r: &mut Record| {
+            wait(r);
+            r.load.seconds.iter_mut().for_each(|second| second.own_lag = times([]));
+        };
+        assert_eq!(planted("send lag", older), WORSE, "an archive that cannot tell them apart");
     }
 
     #[test]
@@ -221,6 +236,23 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_without_a_free_processor_is_amber() {
+        let check = "machine's processor time";
+        let (name, idle, user) = ("host_cpu_seconds_total", [("mode", "idle")], [("mode", "user")]);
+        let full = |r: &mut Record| {
+            speed_up(r, name, &idle, -2.9);
+            speed_up(r, name, &user, 2.9);
+        };
+        assert_eq!(planted(check, full), AMBER);
+        let waiting_for_disks = |r: &mut Record| {
+            full(r);
+            speed_up(r, name, &[("mode", "iowait")], 1.0);
+        };
+        assert_eq!(planted(check, waiting_for_disks), GREEN, "a processor that waits is free");
+        assert_eq!(planted(check, |r| r.timeline.series.retain(|s| s.key.name != name)), GREY);
+    }
+
+    #[test]
     fn gaps_in_the_observation_are_seen() {
         let check = "observation without gaps";
         let blind = |r: &mut Record, source: &str, seconds: std::ops::Range<usize>| {
@@ -231,7 +263,38 @@ mod tests {
         assert_eq!(planted(check, |r| blind(r, "backend", 8..12)), UNKNOWN);
         assert_eq!(planted(check, |r| blind(r, "pg", 8..9)), AMBER);
         assert_eq!(planted(check, |r| blind(r, "pg", 0..4)), GREEN, "the warm-up is not judged");
-        assert_eq!(planted(check, |r| r.timeline.series.clear()), GREY);
+        assert_eq!(planted(check, |r| r.timeline.series.clear()), UNKNOWN);
+    }
+
+    #[test]
+    fn a_source_that_was_never_read_is_seen() {
+        let check = "observation without gaps";
+        let lost = |r: &mut Record, of: &dyn Fn(&SeriesKey) -> bool| {
+            r.timeline.series.retain(|series| !of(&series.key));
+        };
+        assert_eq!(planted(check, |r| lost(r, &|k| k.name.starts_with("backend_"))), UNKNOWN);
+        for server in ["primary", "replica-1", "replica-2"] {
+            let of_server = |k: &SeriesKey| k.label("server") == Some(server);
+            let is_pg = |k: &SeriesKey| k.name.starts_with("pg_");
+            let fault = |r: &mut Record| lost(r, &|k| is_pg(k) && of_server(k));
+            assert_eq!(planted(check, fault), UNKNOWN, "{server}");
+        }
+        let of_proc = |k: &SeriesKey| k.name.starts_with("host_") || k.label("group").is_some();
+        assert_eq!(planted(check, |r| lost(r, &of_proc)), UNKNOWN);
+
+        let mut foreign = scenario(&GATES);
+        foreign.target = Target::Http(HttpTarget {
+            url: "https://example.org".to_owned(),
+            metrics: Some("https://example.org/metrics".to_owned()),
+            bearer_token_env: None,
+            signals: Signals::default(),
+        });
+        let mut record = healthy();
+        lost(&mut record, &|k| !of_proc(k));
+        assert_eq!(of(check, &record, &foreign), UNKNOWN, "its metrics");
+        let Target::Http(http) = &mut foreign.target else { panic!() };
+        http.metrics = None;
+        assert_eq!(of(check, &record, &foreign), GREEN, "it has none");
     }
 
     #[test]
@@ -248,6 +311,37 @@ mod tests {
         assert_eq!(planted(check, late), GREEN, "half a second at an edge is no lie");
         let unread = |r: &mut Record| r.timeline.series.retain(|s| s.key.name != name);
         assert_eq!(planted(check, unread), GREY);
+        let blind_at_the_end = |r: &mut Record| {
+            for one in r.timeline.series.iter_mut().filter(|s| s.key.name == name) {
+                one.values[22..].fill(None);
+            }
+        };
+        assert_eq!(planted(check, blind_at_the_end), GREEN, "held together where both were read");
+    }
+
+    #[test]
+    fn counts_over_a_short_time_prove_nothing_but_a_gross_lie() {
+        let shorten = |r: &mut Record| {
+            r.window = Window { warm_up_s: 2, measure_s: 8 };
+            r.load.seconds.truncate(10);
+            r.load.operations.iter_mut().for_each(|o| o.seconds.truncate(10));
+            r.timeline.series.iter_mut().for_each(|s| s.values.truncate(11));
+        };
+        for (check, side, labels) in [
+            (
+                "replica share proven by Postgres",
+                "pg_statements_calls_total",
+                &[("server", "replica-2")][..],
+            ),
+            ("events proven by the store", "pg_events_total", &[]),
+        ] {
+            assert_eq!(planted(check, shorten), GREY, "{check}");
+            let lie = |r: &mut Record| {
+                shorten(r);
+                speed_up(r, side, labels, -15.0);
+            };
+            assert_eq!(planted(check, lie), UNKNOWN, "{check}");
+        }
     }
 
     #[test]
@@ -263,6 +357,31 @@ mod tests {
         assert_eq!(planted(check, |r| r.timeline.series.clear()), GREY);
     }
 
+    /// Each second, 20 of 100 commands are committed too late for the client.
+    fn committed_without_an_answer(record: &mut Record) {
+        for second in &mut record.load.operations[0].seconds {
+            (second.ok, second.timeouts) = (80, 20);
+        }
+        record.load.seconds.iter_mut().for_each(|second| second.acknowledged = 80);
+    }
+
+    #[test]
+    fn a_command_without_an_answer_may_be_in_the_store_or_not() {
+        let check = "events proven by the store";
+        let (appended, stored) = ("backend_events_appended_total", "pg_events_total");
+        assert_eq!(planted(check, committed_without_an_answer), GREEN);
+        let with = |less: f64| {
+            move |r: &mut Record| {
+                committed_without_an_answer(r);
+                speed_up(r, appended, &[], less);
+                speed_up(r, stored, &[], less);
+            }
+        };
+        assert_eq!(planted(check, with(-20.0)), GREEN, "none of them");
+        assert_eq!(planted(check, with(-28.0)), UNKNOWN, "not even what was acknowledged");
+        assert_eq!(planted(check, with(8.0)), UNKNOWN, "more than was ever sent");
+    }
+
     #[test]
     fn an_incident_pushes_by_what_died() {
         let check = "no incidents";
@@ -273,7 +392,7 @@ mod tests {
             }
         };
         assert_eq!(planted(check, died("backend", Some(9))), BETTER);
-        assert_eq!(planted(check, died("replica-1", Some(9))), WORSE);
+        assert_eq!(planted(check, died("replica-1", Some(9))), UNKNOWN, "a pass neither");
         assert_eq!(planted(check, died("observer", None)), UNKNOWN);
         assert_eq!(planted(check, died("backend", Some(1))), BETTER, "it is still gone");
         assert_eq!(planted(check, died("backend", Some(24))), AMBER, "after the window");
@@ -285,7 +404,7 @@ mod tests {
                 died(other, None)(r);
             }
         };
-        assert_eq!(planted(check, two("replica-1", "replica-2")), WORSE);
+        assert_eq!(planted(check, two("replica-1", "replica-2")), UNKNOWN);
         assert_eq!(planted(check, two("replica-1", "observer")), UNKNOWN);
         assert_eq!(planted(check, two("observer", "backend")), BETTER, "a crash fails either way");
     }
@@ -327,6 +446,10 @@ mod tests {
         ] {
             assert_eq!(of(check, &healthy(), &scenario), GREY, "{check}");
         }
-        assert_eq!(of("generator apart from the target", &healthy(), &scenario), GREEN);
+        let check = "generator apart from the target";
+        assert_eq!(of(check, &healthy(), &scenario), GREY, "no address proves it");
+        let Target::Http(http) = &mut scenario.target else { panic!() };
+        http.url = "http://127.0.0.1:8080".to_owned();
+        assert_eq!(of(check, &healthy(), &scenario), AMBER);
     }
 }

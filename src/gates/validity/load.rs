@@ -159,7 +159,8 @@ pub(super) fn accounting(record: &Record) -> ValidityCheck {
     }
 }
 
-/// Two counts of the same requests, made by different code.
+/// goose's count of what each user reported to it. The verdict on a request is ours on both sides: this shows that no request
+/// was lost between a user and the count, not that a verdict is right.
 pub(super) fn goose_agrees(record: &Record) -> ValidityCheck {
     const CHECK: &str = "goose counts the same";
     let Some(goose) = record.load.goose else {

@@ -3,7 +3,7 @@
 use super::answer::{amber, green, grey, red};
 use crate::archive::Record;
 use crate::gates::show::show;
-use crate::gates::signals::per_second;
+use crate::gates::signals::{increase, per_second};
 use crate::gates::verdict::{Bias, Unit, ValidityCheck};
 use crate::scenario::{Scenario, Target};
 
@@ -35,7 +35,30 @@ pub(super) fn steal(record: &Record) -> ValidityCheck {
     }
 }
 
-/// A generator on the target's machine takes processor time from it: never better than amber.
+/// Share of the machine's processor time that may be in use over the window.
+const BUSY_MAX: f64 = 0.95;
+
+/// How busy the machine was. Where generator and servers share it, each waits for the other, and the system looks worse
+/// than it would alone; response times include that wait, so this is worth knowing and takes nothing away.
+pub(super) fn busy(record: &Record) -> ValidityCheck {
+    const CHECK: &str = "machine's processor time";
+    let rose =
+        |of: &str| increase(&record.timeline, of, record.window.warm_up_s, record.window.end());
+    let all = rose("host_cpu_seconds_total");
+    let idle = rose(r#"host_cpu_seconds_total{mode=~"idle|iowait"}"#);
+    let (Some(all), Some(idle)) = (all.filter(|all| *all > 0.0), idle) else {
+        return grey(CHECK, "not measured");
+    };
+    let busy = 1.0 - idle / all;
+    let detail = format!("{} in use over the window", show(busy, Unit::Ratio));
+    if busy > BUSY_MAX {
+        amber(CHECK, format!("{detail}: response times include the wait for a processor"))
+    } else {
+        green(CHECK, detail)
+    }
+}
+
+/// A generator on the target's machine takes processor time from it; that it is on another cannot be told.
 pub(super) fn apart_from_the_target(scenario: &Scenario) -> ValidityCheck {
     const CHECK: &str = "generator apart from the target";
     match &scenario.target {
@@ -45,7 +68,10 @@ pub(super) fn apart_from_the_target(scenario: &Scenario) -> ValidityCheck {
         Target::Http(http) if is_loopback(&http.url) => {
             amber(CHECK, format!("the target is on this machine: {}", http.url))
         }
-        Target::Http(_) => green(CHECK, "the target is on another machine"),
+        // An address does not say where it leads: a name, a proxy or an address of this machine's own looks alike.
+        Target::Http(http) => {
+            grey(CHECK, format!("whether {} is on this machine cannot be told", http.url))
+        }
     }
 }
 

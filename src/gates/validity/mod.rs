@@ -10,6 +10,7 @@ mod list;
 mod load;
 mod machine;
 mod observation;
+mod proof;
 mod reads;
 mod servers;
 

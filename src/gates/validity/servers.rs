@@ -1,8 +1,8 @@
 //! Were the servers what the scenario says, all the time, and were they made to keep what they acknowledged?
 
-use super::answer::{amber, green, grey, red};
+use super::answer::{amber, green, grey, red, red_for};
 use crate::archive::{AuditState, Incident, Record};
-use crate::gates::verdict::{Bias, ValidityCheck};
+use crate::gates::verdict::{Bias, Undermines, ValidityCheck};
 use crate::scenario::{Scenario, Target};
 
 /// Settings without which a commit may be lost, and the values that keep it.
@@ -36,7 +36,13 @@ pub(super) fn incidents(record: &Record) -> ValidityCheck {
         1 => String::new(),
         count => format!("; and {} more", count - 1),
     };
-    red(CHECK, bias, format!("{}{more}", told(first)))
+    let detail = format!("{}{more}", told(first));
+    // An observer that was lost saw nothing, and troubled nobody.
+    if within.iter().all(|incident| incident.what == "observer") {
+        red_for(Undermines::Signals, CHECK, detail)
+    } else {
+        red(CHECK, bias, detail)
+    }
 }
 
 /// Readings that failed for a while left gaps: how much that matters is for the check of those to say.
@@ -47,14 +53,12 @@ fn is_outage_of_a_reading(incident: &Incident) -> bool {
 
 /// A backend or primary that dies under load is the system's own failure: a fail stands whatever else happened, but
 /// what the system was spared while it was down proves no pass. A replica that dies leaves a weaker system than the scenario
-/// says: if that passes, so would the whole. Anything else leaves us without knowledge.
-fn joint_bias<'a>(mut died: impl Iterator<Item = &'a str> + Clone) -> Bias {
-    if died.clone().any(|what| matches!(what, "backend" | "primary")) {
-        Bias::LooksBetter
-    } else if died.all(|what| what.starts_with("replica")) {
-        Bias::LooksWorse
-    } else {
-        Bias::Unknown
+/// says, but one that no longer has to keep that replica up to date and shows no lag of it: neither verdict stands.
+/// Anything else leaves us without knowledge.
+fn joint_bias<'a>(mut died: impl Iterator<Item = &'a str>) -> Bias {
+    match died.any(|what| matches!(what, "backend" | "primary")) {
+        true => Bias::LooksBetter,
+        false => Bias::Unknown,
     }
 }
 
