@@ -732,6 +732,14 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_reads_like_its_limit_says_how_far_off_it_is() {
+        let reason = |rule: &str| gate(&healthy(), rule).reason.unwrap();
+        assert!(reason("p95 < 10.452ms").starts_with("p95 is 10.5 ms, not < 10.5 ms: off by 3 µs"));
+        assert!(reason("p95 < 5ms").starts_with("p95 is 10.5 ms, not < 5 ms"));
+        assert!(!reason("p95 < 5ms").contains("off by"));
+    }
+
+    #[test]
     fn an_audit_that_was_asked_for_and_not_made_is_no_pass() {
         let (good, bad) = ("p95 < 500ms", "p95 < 5ms");
         let mut record = healthy();
@@ -774,14 +782,6 @@ mod tests {
         assert_eq!(gate(&record, "p95 < 500ms").verdict, Verdict::Pass);
         assert_eq!(gate(&record, "p95 < 5ms").verdict, Verdict::Fail);
         assert_eq!(gate(&record, "replica_share > 40%").verdict, Verdict::Inconclusive);
-    }
-
-    #[test]
-    fn a_value_that_reads_like_its_limit_says_how_far_off_it_is() {
-        let reason = |rule: &str| gate(&healthy(), rule).reason.unwrap();
-        assert!(reason("p95 < 10.452ms").starts_with("p95 is 10.5 ms, not < 10.5 ms: off by 3 µs"));
-        assert!(reason("p95 < 5ms").starts_with("p95 is 10.5 ms, not < 5 ms"));
-        assert!(!reason("p95 < 5ms").contains("off by"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) fn millis(us: u64) -> String {
 /// A share with its sign, for margins: `+12.3 %`, `−4.1 %`.
 pub(super) fn signed_percent(fraction: f64) -> String {
     let sign = if fraction < 0.0 { "−" } else { "+" };
-    format!("{sign}{}", percent(fraction.abs()))
+    format!("{sign}{} %", significant(fraction.abs() * 100.0))
 }
 
 /// What became of the arrivals that were not answered as expected.

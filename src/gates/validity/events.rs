@@ -35,7 +35,8 @@ pub(super) fn events_proven(record: &Record, scenario: &Scenario) -> ValidityChe
     let told: u64 = acknowledged.map(|second| second.acknowledged).sum();
     let unknown = unknown(record, scenario, &stretch);
     let detail = format!(
-        "{} acknowledged to the client and {} without a clear answer, {} appended by the backend's count, {} in the store",
+        "{} acknowledged to the client and {} without a clear answer, {} appended by the backend's \
+         count, {} in the store",
         grouped(told),
         grouped(unknown),
         grouped(appended as u64),

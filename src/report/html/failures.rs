@@ -28,7 +28,7 @@ fn table(failures: &Failures) -> Markup {
         table {
             thead {
                 tr {
-                    th { "Operation" } th { "Reason" } th.num { "Requests" } th.num { "Of the operation's" }
+                    th { "Operation" } th { "Reason" } th.num { "Requests" } th.num { "Share of the operation" }
                     th.num { "First second" } th.num { "Last second" }
                 }
             }

@@ -185,6 +185,19 @@ mod tests {
     }
 
     #[test]
+    fn what_scrolls_can_be_reached_and_has_a_name() {
+        let page = render(&report(Variant::Fail));
+        let boxes: Vec<&str> = page.split("<div class=\"box\"").skip(1).collect();
+        assert!(boxes.len() > 10);
+        for rest in boxes {
+            let wide = ["<table", "<pre", "<svg class=\"chart\""];
+            let content = rest.split("<section").next().unwrap_or_default();
+            let reached = rest.starts_with(" tabindex=\"0\" role=\"region\" aria-label=\"");
+            assert!(reached || !wide.iter().any(|tag| content.contains(tag)), "{content:.80}");
+        }
+    }
+
+    #[test]
     fn names_of_places_are_unique_and_links_lead_somewhere() {
         let page = render(&report(Variant::Fail));
         let values = |attribute: &str| -> Vec<String> {
