@@ -26,6 +26,18 @@ fn a_postgres_too_old_is_refused_with_how_to_get_a_newer() {
 }
 
 #[test]
+fn a_disk_too_small_is_noticed_before_anything_starts() {
+    let place = Place::new();
+    // A thousand million organisations on two servers take more than twenty terabytes.
+    let mut command = place.run(TINY);
+    let (code, _, stderr) =
+        texts(&command.args(["--organisations", "1000000000"]).output().unwrap());
+    assert_eq!(code, Some(20), "stderr:\n{stderr}");
+    assert!(stderr.contains("are needed") && stderr.contains("are free"), "stderr:\n{stderr}");
+    place.assert_nothing_left();
+}
+
+#[test]
 fn a_taken_port_is_named() {
     let place = Place::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
