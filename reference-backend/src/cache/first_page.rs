@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::caches::to_json;
 use super::cursor::Cursor;
@@ -33,10 +34,11 @@ impl Side {
 }
 
 /// A booked entry, as clients see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Row {
     pub(crate) id: CommandId,
     pub(crate) property: PropertyId,
+    #[schema(value_type = String)]
     pub(crate) category: Arc<str>,
     pub(crate) amount_cents: i64,
     pub(crate) date: NaiveDate,
@@ -54,9 +56,10 @@ impl Row {
 }
 
 /// The answer to a listing: rows, and where the next page begins.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Page<'a> {
     entries: &'a [Row],
+    #[schema(value_type = Option<String>)]
     next: Option<Cursor>,
 }
 

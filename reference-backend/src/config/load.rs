@@ -14,8 +14,6 @@ const DEFAULTS: &str = include_str!("../../config/default.toml");
 const SECRET_VARIABLE: &str = "PLIMSOLL_BACKEND_TOKEN_SECRET";
 /// An HS256 key shorter than the hash is weaker than the hash.
 const SECRET_BYTES_MIN: usize = 32;
-const SECTIONS: [&str; 8] =
-    ["server", "auth", "logs", "database", "event_store", "projections", "partitions", "cache"];
 
 /// Why the program cannot start with these settings.
 #[derive(Debug, thiserror::Error)]
@@ -66,27 +64,7 @@ impl Config {
 
     fn from_layers(layers: &Figment) -> Result<Self, ConfigError> {
         let mut problems = unknown_sections(layers);
-        let config = (|| {
-            // Every section is read before the first problem ends it, so that all are told at once.
-            let server = section(layers, "server", &mut problems);
-            let auth = section(layers, "auth", &mut problems);
-            let logs = section(layers, "logs", &mut problems);
-            let database = section(layers, "database", &mut problems);
-            let event_store = section(layers, "event_store", &mut problems);
-            let projections = section(layers, "projections", &mut problems);
-            let partitions = section(layers, "partitions", &mut problems);
-            let cache = section(layers, "cache", &mut problems);
-            Some(Self {
-                server: server?,
-                auth: auth?,
-                logs: logs?,
-                database: database?,
-                event_store: event_store?,
-                projections: projections?,
-                partitions: partitions?,
-                cache: cache?,
-            })
-        })();
+        let config = sections(layers, &mut problems);
         if let Some(config) = &config {
             problems.extend(config.problems());
         }
@@ -160,6 +138,21 @@ impl Config {
         problems
     }
 }
+
+/// The sections of [`Config`]: each is a field of the same name, read before the first problem ends it, so that all
+/// problems are told at once.
+macro_rules! sections {
+    ($($name:ident),* $(,)?) => {
+        const SECTIONS: &[&str] = &[$(stringify!($name)),*];
+
+        fn sections(layers: &Figment, problems: &mut Vec<String>) -> Option<Config> {
+            $(let $name = section(layers, stringify!($name), problems);)*
+            Some(Config { $($name: $name?),* })
+        }
+    };
+}
+
+sections!(server, auth, logs, database, event_store, projections, partitions, cache,);
 
 fn section<T: DeserializeOwned>(
     layers: &Figment,

@@ -104,6 +104,8 @@ fn migrator(database: Database) -> sqlx::migrate::Migrator {
         Database::Finance => sqlx::migrate!("migrations/finance"),
         Database::EventStore => sqlx::migrate!("migrations/event_store"),
         Database::ReadModels => sqlx::migrate!("migrations/read_models"),
+        Database::GuestCheckin => sqlx::migrate!("migrations/guest_checkin"),
+        Database::HealthCheck => sqlx::migrate!("migrations/health_check"),
     }
 }
 
@@ -116,7 +118,7 @@ async fn create_database(admin: &mut PgConnection, name: &str) -> Result<(), Mig
             .await
             .map_err(failed(&act))?;
     if !exists {
-        // CREATE DATABASE takes no parameters; the name is one of five constants.
+        // CREATE DATABASE takes no parameters; the name is one of seven constants.
         let statement = AssertSqlSafe(format!("CREATE DATABASE {name}"));
         admin.execute(sqlx::raw_sql(statement)).await.map_err(failed(&act))?;
     }

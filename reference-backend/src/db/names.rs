@@ -5,7 +5,7 @@
 pub enum Database {
     /// Organisations and users.
     Shared,
-    /// Properties.
+    /// Properties, rooms, reservations, staff, tasks.
     Hospitality,
     /// Entries and daily balances, partitioned.
     Finance,
@@ -13,12 +13,23 @@ pub enum Database {
     EventStore,
     /// What screens show, ready made.
     ReadModels,
+    /// Guests who arrive: check-ins and their documents.
+    GuestCheckin,
+    /// How the system itself is: runs of jobs, findings of checks.
+    HealthCheck,
 }
 
 impl Database {
     /// All of them, in the order of [`Database::index`].
-    pub const ALL: [Self; 5] =
-        [Self::Shared, Self::Hospitality, Self::Finance, Self::EventStore, Self::ReadModels];
+    pub const ALL: [Self; 7] = [
+        Self::Shared,
+        Self::Hospitality,
+        Self::Finance,
+        Self::EventStore,
+        Self::ReadModels,
+        Self::GuestCheckin,
+        Self::HealthCheck,
+    ];
 
     /// Its name in the cluster.
     pub const fn name(self) -> &'static str {
@@ -28,6 +39,8 @@ impl Database {
             Self::Finance => "plimsoll_finance",
             Self::EventStore => "plimsoll_event_store",
             Self::ReadModels => "plimsoll_read_models",
+            Self::GuestCheckin => "plimsoll_guest_checkin",
+            Self::HealthCheck => "plimsoll_health_check",
         }
     }
 
@@ -39,6 +52,8 @@ impl Database {
             Self::Finance => "finance",
             Self::EventStore => "event_store",
             Self::ReadModels => "read_models",
+            Self::GuestCheckin => "guest_checkin",
+            Self::HealthCheck => "health_check",
         }
     }
 

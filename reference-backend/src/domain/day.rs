@@ -4,7 +4,7 @@ use chrono::{Datelike, NaiveDate};
 use serde::Deserialize;
 
 /// A day from 1900 to 2199, UTC: sums with it and the database's dates never overflow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "NaiveDate")]
 pub struct Day(NaiveDate);
 

@@ -1,6 +1,7 @@
 //! The way in: routes, who asks, whether there is room, how long it may take, and how refusals look. Turns requests into
 //! checked values for `services`, and their answers into responses. Knows no SQL and nothing about money.
 
+mod api;
 mod app;
 mod auth;
 mod extract;
@@ -11,6 +12,7 @@ mod reply;
 mod router;
 mod server;
 
+pub(crate) use api::{KeyHeader, OrgPath, Refusals, TokenHeader, WriteRefusals};
 pub(crate) use app::App;
 pub(crate) use extract::{Body, CONSISTENCY_TOKEN, Consistency, IdempotencyKey, Params, Tenant};
 pub(crate) use problem::Problem;

@@ -7,15 +7,19 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// A refused or failed request.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Problem {
+    /// Which problem, as a URI reference.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// The problem in words that do not change.
     title: &'static str,
-    #[serde(serialize_with = "as_number")]
     /// The status that the client sees.
+    #[serde(serialize_with = "as_number")]
+    #[schema(value_type = u16)]
     pub(crate) status: StatusCode,
     /// What is wrong with this request.
     pub(crate) detail: Cow<'static, str>,

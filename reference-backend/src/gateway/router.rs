@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{self, Next};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
 
 use super::app::App;
 use super::guard::{Admission, Guard, guard};
@@ -15,25 +18,59 @@ use super::meter::Meter;
 use super::problem::Problem;
 use crate::services::Service;
 
+/// What the OpenAPI document says before its routes.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    info(title = "Plimsoll's reference backend", license(name = "MIT OR Apache-2.0")),
+    components(schemas(Problem)),
+    modifiers(&BearerToken),
+    security(("organisation" = []))
+)]
+struct Document;
+
+/// The scheme of the tokens.
+struct BearerToken;
+
+impl Modify for BearerToken {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .description(Some("HS256, with the claims `org` and `exp`"));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("organisation", SecurityScheme::Http(scheme.build()));
+    }
+}
+
 /// The HTTP face of this process, with the routes of `hosted` services. The others' routes say where they are not.
 pub(super) fn router(app: Arc<App>, hosted: &[Service]) -> Router {
     let settings = &app.settings;
     let admission = Admission::new(settings.in_flight_max, settings.request_timeout_ms.duration());
     let body_limit = DefaultBodyLimit::max(settings.body_bytes_max);
-    let services = Service::ALL.into_iter().map(|service| {
-        if !hosted.contains(&service) {
+    let mut document = Document::openapi();
+    let mut routes = Router::new();
+    for service in Service::ALL {
+        let (own, described) = service.routes().split_for_parts();
+        document.merge(described);
+        if !own.has_routes() {
+            continue;
+        }
+        routes = routes.merge(if hosted.contains(&service) {
+            // Probes must be answered when nothing else is.
+            let admission = (service != Service::Health).then(|| admission.clone());
+            let guarding = Guard { admission, meter: Arc::new(Meter::new(service.name())) };
+            own.route_layer(middleware::from_fn_with_state(guarding, guard))
+        } else {
             let refuse =
                 move |_: Request, _: Next| async move { Problem::not_hosted(service.name()) };
-            return service.routes().route_layer(middleware::from_fn(refuse));
-        }
-        // Probes must be answered when nothing else is.
-        let admission = (service != Service::Health).then(|| admission.clone());
-        let guarding = Guard { admission, meter: Arc::new(Meter::new(service.name())) };
-        service.routes().route_layer(middleware::from_fn_with_state(guarding, guard))
-    });
-    services
-        .fold(Router::new(), Router::merge)
+            own.route_layer(middleware::from_fn(refuse))
+        });
+    }
+    let document = Bytes::from(document.to_json().expect("the document is plain data"));
+    let document = move || async move { ([(CONTENT_TYPE, "application/json")], document) };
+    routes
         .route("/metrics", get(metrics))
+        .route("/openapi.json", get(document))
         .fallback(|| async { Problem::not_found("no route has this path") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(body_limit)

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use chrono::{Days, NaiveDate, Utc};
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
 
 use super::rows::{At, BalanceRow, split};
 use crate::cache::{Balances, CashBook, CashView, Loaded, WINDOW_DAYS, window_start};
@@ -19,8 +19,8 @@ use crate::projections::Projection;
 /// The longest period of one answer.
 const PERIOD_DAYS_MAX: u64 = 366;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
         .route("/v1/orgs/{org}/cash/balances", get(balances))
         .route("/v1/orgs/{org}/cash/position", get(position))
 }

@@ -5,6 +5,7 @@ use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::{NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::orgs;
@@ -23,11 +24,13 @@ use crate::projections::Projection;
 const PAGE_ROWS_MAX: usize = 200;
 
 /// The body that records an entry.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewEntry {
     property: PropertyId,
+    #[schema(minimum = 1, maximum = 1_000_000_000_000_i64)]
     amount_cents: i64,
+    #[schema(min_length = 1, max_length = 100)]
     category: String,
     /// Today when left out.
     date: Option<NaiveDate>,
@@ -35,8 +38,8 @@ pub(super) struct NewEntry {
 }
 
 /// The answer to a recorded entry.
-#[derive(Debug, Serialize)]
-struct Recorded {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Recorded {
     id: CommandId,
     property: PropertyId,
     version: Version,
@@ -120,12 +123,16 @@ impl From<AppendError> for Problem {
 }
 
 /// Which entries to list: the newest 50 unless said otherwise.
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Listing {
     from: Option<Day>,
     to: Option<Day>,
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
+    /// `next` of the page before.
+    #[param(value_type = Option<String>)]
     after: Option<Cursor>,
 }
 

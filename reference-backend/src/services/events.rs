@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::db::Database;
 use crate::domain::{CommandId, Entry, PropertyId, RecordedEvent, Version};
@@ -17,8 +17,8 @@ use crate::projections::Projection;
 const LIMIT: i64 = 100;
 const LIMIT_MAX: i64 = 1_000;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/orgs/{org}/events", get(list))
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().route("/v1/orgs/{org}/events", get(list))
 }
 
 #[derive(Debug, Deserialize)]

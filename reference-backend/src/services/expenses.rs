@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
+use utoipa_axum::router::OpenApiRouter;
 
 use super::entries::{self, Listing, NewEntry};
 use crate::cache::Side;
 use crate::domain::Action;
 use crate::gateway::{App, Body, Consistency, IdempotencyKey, Params, Problem, Reply, Tenant};
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/orgs/{org}/expenses", get(list).post(record))
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().route("/v1/orgs/{org}/expenses", get(list).post(record))
 }
 
 async fn record(

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::routing::get;
-use axum::{Json, Router};
 use serde::Serialize;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::gateway::{App, Problem};
 
@@ -14,8 +15,8 @@ struct Status {
     status: &'static str,
 }
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
         .route("/health/live", get(async || Json(Status { status: "live" })))
         .route("/health/ready", get(ready))
 }

@@ -1,16 +1,32 @@
 //! The services, one file each: its routes and what they do. They know the organisation from the token, the caches, the
 //! databases and the event store; they never look at headers or statuses beyond what `gateway` hands them.
 
+mod branding;
 mod cash;
+mod checkin;
 mod entries;
 mod events;
 mod expenses;
+mod gateway;
+mod guest_documents;
 mod health;
+mod night_audit;
+mod notifications;
 mod orgs;
+mod ota;
+mod properties;
 mod read_models;
+mod realtime;
+mod receipts;
+mod reports;
+mod reservations;
 mod revenues;
+mod rooms;
 mod rows;
 mod service;
+mod staff;
+mod tasks;
+mod users;
 mod warm;
 
 pub use service::{Service, UnknownService};

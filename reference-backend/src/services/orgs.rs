@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -10,6 +9,7 @@ use axum::routing::get;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use crate::cache::{Asker, Fixed, Lookup, OrgRecord, PropertyList};
@@ -20,8 +20,8 @@ use crate::gateway::{App, Body, Problem, Reply, Tenant};
 /// The longest name, in characters.
 const NAME_CHARS_MAX: usize = 200;
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
         .route("/v1/orgs/{org}", get(show).patch(rename))
         .route("/v1/orgs/{org}/properties", get(list_properties))
 }

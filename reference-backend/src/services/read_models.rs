@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::get;
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::rows::{At, SummaryRow, split};
@@ -14,8 +14,8 @@ use crate::domain::{OrgId, PropertyId};
 use crate::events::Shard;
 use crate::gateway::{App, Consistency, Problem, Reply, Tenant};
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
         .route("/v1/orgs/{org}/finance-summary", get(all))
         .route("/v1/orgs/{org}/finance-summary/{property}", get(one))
 }

@@ -4,24 +4,60 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::Router;
+use utoipa_axum::router::OpenApiRouter;
 
-use super::{cash, events, expenses, health, orgs, read_models, revenues};
+use super::{
+    branding, cash, checkin, events, expenses, gateway, guest_documents, health, night_audit,
+    notifications, orgs, ota, properties, read_models, realtime, receipts, reports, reservations,
+    revenues, rooms, staff, tasks, users,
+};
 use crate::gateway::App;
 
 /// A service of this program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Service {
+    /// What the program offers, and where its services are.
+    Gateway,
     /// Probes.
     Health,
-    /// Organisations and their properties.
+    /// What happens, pushed to browsers.
+    Realtime,
+    /// Organisations.
     Orgs,
+    /// Who may sign in for an organisation.
+    Users,
+    /// An organisation's colours and logo.
+    Branding,
+    /// What an organisation should know.
+    Notifications,
+    /// Hotels and houses.
+    Properties,
+    /// Rooms of a property.
+    Rooms,
+    /// Who stays when.
+    Reservations,
+    /// Who works in a property.
+    Staff,
+    /// What is to be done, by whom, until when.
+    Tasks,
+    /// Exchange with the outside channel manager.
+    Ota,
     /// Money that came in.
     Revenues,
     /// Money that went out.
     Expenses,
     /// Daily balances and the cash position.
     Cash,
+    /// Pictures of receipts, kept with expenses.
+    Receipts,
+    /// Profit and loss by month and category.
+    Reports,
+    /// The closing of a property's day.
+    NightAudit,
+    /// Guests who arrive.
+    Checkin,
+    /// Copies of guests' papers.
+    GuestDocuments,
     /// The events of an aggregate.
     Events,
     /// Ready-made summaries.
@@ -30,12 +66,28 @@ pub enum Service {
 
 impl Service {
     /// All services.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 23] = [
+        Self::Gateway,
         Self::Health,
+        Self::Realtime,
         Self::Orgs,
+        Self::Users,
+        Self::Branding,
+        Self::Notifications,
+        Self::Properties,
+        Self::Rooms,
+        Self::Reservations,
+        Self::Staff,
+        Self::Tasks,
+        Self::Ota,
         Self::Revenues,
         Self::Expenses,
         Self::Cash,
+        Self::Receipts,
+        Self::Reports,
+        Self::NightAudit,
+        Self::Checkin,
+        Self::GuestDocuments,
         Self::Events,
         Self::ReadModels,
     ];
@@ -43,23 +95,56 @@ impl Service {
     /// The name in `--services`, in metrics and in answers.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Gateway => "gateway",
             Self::Health => "health",
+            Self::Realtime => "realtime",
             Self::Orgs => "orgs",
+            Self::Users => "users",
+            Self::Branding => "branding",
+            Self::Notifications => "notifications",
+            Self::Properties => "properties",
+            Self::Rooms => "rooms",
+            Self::Reservations => "reservations",
+            Self::Staff => "staff",
+            Self::Tasks => "tasks",
+            Self::Ota => "ota",
             Self::Revenues => "revenues",
             Self::Expenses => "expenses",
             Self::Cash => "cash",
+            Self::Receipts => "receipts",
+            Self::Reports => "reports",
+            Self::NightAudit => "night-audit",
+            Self::Checkin => "checkin",
+            Self::GuestDocuments => "guest-documents",
             Self::Events => "events",
             Self::ReadModels => "read-models",
         }
     }
 
-    pub(crate) fn routes(self) -> Router<Arc<App>> {
+    /// Its routes, and what the OpenAPI document says of them.
+    pub(crate) fn routes(self) -> OpenApiRouter<Arc<App>> {
         match self {
+            Self::Gateway => gateway::routes(),
             Self::Health => health::routes(),
+            Self::Realtime => realtime::routes(),
             Self::Orgs => orgs::routes(),
+            Self::Users => users::routes(),
+            Self::Branding => branding::routes(),
+            Self::Notifications => notifications::routes(),
+            Self::Properties => properties::routes(),
+            Self::Rooms => rooms::routes(),
+            Self::Reservations => reservations::routes(),
+            Self::Staff => staff::routes(),
+            Self::Tasks => tasks::routes(),
+            Self::Ota => ota::routes(),
             Self::Revenues => revenues::routes(),
             Self::Expenses => expenses::routes(),
             Self::Cash => cash::routes(),
+            Self::Receipts => receipts::routes(),
+            Self::Reports => reports::routes(),
+            Self::NightAudit => night_audit::routes(),
+            Self::Checkin => checkin::routes(),
+            Self::GuestDocuments => guest_documents::routes(),
             Self::Events => events::routes(),
             Self::ReadModels => read_models::routes(),
         }
@@ -74,17 +159,17 @@ impl fmt::Display for Service {
 
 /// A name that no service has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "service {0:?}: expected one of health, orgs, revenues, expenses, cash, events, read-models"
-)]
-pub struct UnknownService(String);
+#[error("service {name:?}: expected one of {}", Service::ALL.map(Service::name).join(", "))]
+pub struct UnknownService {
+    name: String,
+}
 
 impl FromStr for Service {
     type Err = UnknownService;
 
     fn from_str(name: &str) -> Result<Self, UnknownService> {
         let found = Self::ALL.into_iter().find(|service| service.name() == name);
-        found.ok_or_else(|| UnknownService(name.to_owned()))
+        found.ok_or_else(|| UnknownService { name: name.to_owned() })
     }
 }
 
