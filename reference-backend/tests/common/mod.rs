@@ -3,6 +3,8 @@
 //! The server is stopped by its process id and its directory removed at the end, also when a test panics. It runs without
 //! fsync, which only tests may: nothing here outlives the operating system's cache.
 
+mod template;
+
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -25,6 +27,7 @@ use reference_backend::projections::{Observer, Projection, Projections};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 /// A running PostgreSQL with the backend's databases.
@@ -34,23 +37,54 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a server and migrates it.
+    /// Starts a migrated server.
     pub(crate) async fn start() -> Self {
-        let directory = tempfile::Builder::new().prefix("rb-").tempdir_in("/tmp").unwrap();
-        own(directory.path());
-        let data = directory.path().join("data");
+        static TEMPLATE: OnceCell<PathBuf> = OnceCell::const_new();
+        let template = TEMPLATE.get_or_init(Self::template).await;
+        let directory = Self::directory();
+        template::copy(template, &directory.path().join("data"));
+        Self::serve(directory).await
+    }
+
+    /// Makes the template, unless an earlier run did.
+    async fn template() -> PathBuf {
+        let place = template::place();
+        if !place.is_dir() {
+            let mut made = Self::make().await;
+            let _ = kill(Pid::from_raw(made.server.id().cast_signed()), Signal::SIGINT);
+            assert!(made.server.wait().unwrap().success(), "the template did not shut down");
+            template::copy(&made.directory.path().join("data"), &place);
+            template::forget_others(&place);
+        }
+        place
+    }
+
+    /// A new cluster, migrated.
+    async fn make() -> Self {
+        let directory = Self::directory();
         let made = as_server_user("initdb")
             .args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8"])
             .arg("--pgdata")
-            .arg(&data)
+            .arg(directory.path().join("data"))
             .stdout(Stdio::null())
             .status()
             .unwrap();
         assert!(made.success(), "initdb failed");
-        let server = start_server(&data, directory.path(), 5432);
+        let cluster = Self::serve(directory).await;
+        migrate(&cluster.config(""), 2, Utc::now().date_naive()).await.unwrap();
+        cluster
+    }
+
+    fn directory() -> TempDir {
+        let directory = tempfile::Builder::new().prefix("rb-").tempdir_in("/tmp").unwrap();
+        own(directory.path());
+        directory
+    }
+
+    async fn serve(directory: TempDir) -> Self {
+        let server = start_server(&directory.path().join("data"), directory.path(), 5432);
         let cluster = Self { server, directory };
         drop(ready_admin(cluster.directory.path(), 5432).await);
-        migrate(&cluster.config(""), 2, Utc::now().date_naive()).await.unwrap();
         cluster
     }
 
