@@ -114,6 +114,7 @@ impl Config {
         above_zero("projections.retry_first_ms", projections.retry_first_ms.0);
         above_zero("cache.warm_queue", self.cache.warm_queue as u64);
         above_zero("partitions.lock_tries", self.partitions.lock_tries.into());
+        problems.extend(self.resilience.problems());
         problems.extend(self.contradictions());
         problems
     }
@@ -135,6 +136,12 @@ impl Config {
         if self.projections.retry_first_ms > self.projections.retry_max_ms {
             problems.push("projections.retry_first_ms: above retry_max_ms".to_owned());
         }
+        if self.resilience.forwarding.timeout_ms >= self.server.request_timeout_ms {
+            // Whoever waits for the request would leave first, and the breaker would never learn that the other is slow.
+            problems.push(
+                "resilience.forwarding.timeout_ms: not below server.request_timeout_ms".to_owned(),
+            );
+        }
         problems
     }
 }
@@ -152,7 +159,18 @@ macro_rules! sections {
     };
 }
 
-sections!(server, auth, logs, database, event_store, projections, partitions, cache,);
+sections!(
+    server,
+    auth,
+    logs,
+    database,
+    event_store,
+    projections,
+    partitions,
+    cache,
+    services,
+    resilience,
+);
 
 fn section<T: DeserializeOwned>(
     layers: &Figment,
