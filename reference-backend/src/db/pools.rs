@@ -46,6 +46,8 @@ pub(super) struct Inner {
     /// By [`Database::index`].
     write: Vec<PgPool>,
     pub(super) primary_read: Vec<PgPool>,
+    /// One connection to the primary for probes alone: they must be answered when requests have taken all others.
+    probe: PgPool,
     pub(super) replicas: Vec<Replica>,
     pub(super) turn: AtomicUsize,
     stop: CancellationToken,
@@ -91,10 +93,12 @@ impl Databases {
             Replica::new(replica, per_database(&replica.host, replica.port, Role::Read, size))
         });
         let choice = &config.replica_choice;
+        let probe = pool(config, &primary.host, primary.port, Database::EventStore, Role::Write, 1);
         let databases = Self(Arc::new(Inner {
             limits: Limits { lag_bytes_max: choice.lag_bytes_max, lag_ms_max: choice.lag_max_ms.0 },
             write,
             primary_read,
+            probe,
             replicas: replicas.collect(),
             turn: AtomicUsize::new(0),
             stop: CancellationToken::new(),
@@ -119,7 +123,7 @@ impl Databases {
     pub async fn primary_answers(&self) -> bool {
         let timeout = self.0.config.replica_choice.poll_timeout_ms.duration();
         let ping = async {
-            let mut connection = self.write(Database::EventStore).acquire().await?;
+            let mut connection = self.0.probe.acquire().await?;
             connection.ping().await
         };
         matches!(tokio::time::timeout(timeout, ping).await, Ok(Ok(())))
@@ -137,7 +141,8 @@ impl Databases {
         self.0.tasks.close();
         self.0.tasks.wait().await;
         let replicas = self.0.replicas.iter().flat_map(|replica| &replica.pools);
-        let pools = self.0.write.iter().chain(&self.0.primary_read).chain(replicas);
+        let primary = self.0.write.iter().chain(&self.0.primary_read).chain([&self.0.probe]);
+        let pools = primary.chain(replicas);
         futures::future::join_all(pools.map(PgPool::close)).await;
     }
 

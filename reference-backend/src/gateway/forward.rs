@@ -6,6 +6,7 @@
 //! hosts a service cannot send a request round for ever.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
@@ -16,6 +17,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
+use tracing::field::display;
 use uuid::Uuid;
 
 use super::app::App;
@@ -129,8 +131,8 @@ impl Forward {
 
     fn problem(&self, error: CallError) -> Problem {
         if let CallError::Failed(Failure::Transport(error)) = &error {
-            let target = self.target.base.as_str();
-            tracing::warn!(target_url = target, service = self.service.name(), %error, "forwarding failed");
+            let (target, cause) = (self.target.base.as_str(), error.source().map(display));
+            tracing::warn!(target_url = target, service = self.service.name(), %error, cause, "forwarding failed");
         }
         Problem::of_call(&format!("the process that hosts `{}`", self.service), &error)
     }
