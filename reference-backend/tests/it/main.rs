@@ -13,4 +13,6 @@ mod partitions;
 mod processes;
 mod projections;
 mod reads;
+mod table_plans;
+mod tables;
 mod warming;
