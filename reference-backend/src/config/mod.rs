@@ -2,11 +2,13 @@
 //! Checked whole; all problems are reported at once.
 
 mod load;
+mod ota;
 mod resilience;
 mod services;
 mod settings;
 
 pub use load::{ConfigError, token_secret_from_env};
+pub use ota::Ota;
 pub use resilience::{Breaker, Bulkheads, Dependency, RateLimit, Resilience, Retry};
 pub use services::{BaseUrl, NotABaseUrl, Services};
 pub use settings::{

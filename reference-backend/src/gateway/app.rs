@@ -15,6 +15,7 @@ use crate::config;
 use crate::db::{Databases, Freshness};
 use crate::domain::OrgId;
 use crate::events::{EventStore, ReadError};
+use crate::ota::ChannelManager;
 use crate::partitioning::Horizon;
 use crate::projections::{Projection, Projections};
 use crate::resilience::RateLimit;
@@ -36,6 +37,8 @@ pub(crate) struct App {
     /// Room per service.
     pub(super) bulkheads: config::Bulkheads,
     pub(crate) targets: Targets,
+    /// None where none is configured.
+    pub(crate) channel_manager: Option<ChannelManager>,
     pub(super) cache_reads: Counter,
 }
 

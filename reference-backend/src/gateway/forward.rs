@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
@@ -27,6 +28,8 @@ use crate::config::{self, BaseUrl, Config};
 use crate::resilience::Dependency;
 use crate::services::Service;
 
+/// Longest silence within an answer. Streams of events say more often that they are alive.
+const SILENCE: Duration = Duration::from_secs(60);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_BYTES_MAX: usize = 128;
 /// On a request that a process of this program sent.
@@ -90,6 +93,7 @@ fn client(settings: &config::Dependency) -> reqwest::Result<Client> {
         .redirect(Policy::none())
         .no_proxy()
         .connect_timeout(settings.connect_timeout_ms.duration())
+        .read_timeout(SILENCE)
         .build()
 }
 

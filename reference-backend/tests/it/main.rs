@@ -9,6 +9,7 @@ mod forwarding;
 mod http_access;
 mod http_money;
 mod http_server;
+mod ota;
 mod partitions;
 mod processes;
 mod projections;

@@ -30,6 +30,13 @@ impl Process {
         Self::start(command, settings)
     }
 
+    /// Starts the stand-in for the channel manager.
+    pub(crate) fn ota_stub() -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reference-backend"));
+        command.arg("ota-stub");
+        Self::start(command, NamedTempFile::new().unwrap())
+    }
+
     /// Starts a command that says on its first line where it listens.
     fn start(mut command: Command, settings: NamedTempFile) -> Self {
         let mut child = command
