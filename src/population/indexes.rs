@@ -46,7 +46,7 @@ const SECONDARY: &str = "
            array(SELECT pg_get_indexdef(h.inhrelid) FROM pg_inherits h
                  WHERE h.inhparent = i.indexrelid ORDER BY h.inhrelid) AS leaf_definitions
     FROM pg_index i
-    WHERE i.indrelid = $1::regclass AND NOT i.indisunique
+    WHERE i.indrelid = $1::regclass AND NOT i.indisunique AND NOT i.indisexclusion
     ORDER BY 1";
 
 /// Drops the secondary indexes and the foreign keys of all tables of the population.
