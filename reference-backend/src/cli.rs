@@ -117,10 +117,10 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Action::OtaStub(OtaStub { listen, behaviour }) => {
             let stop = CancellationToken::new();
             let answering = ota::stub(listen, behaviour, stop.clone(), announcing(&stop));
-            Ok(tokio::select! {
-                answered = answering => answered?,
-                failed = until_told(&stop) => failed?,
-            })
+            tokio::select! {
+                answered = answering => Ok(answered?),
+                failed = until_told(&stop) => Ok(failed?),
+            }
         }
     }
 }
