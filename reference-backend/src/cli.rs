@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, token_secret_from_env};
+use crate::config::{Config, Environment, Sources, token_secret_from_env};
 use crate::db;
 use crate::gateway;
 use crate::services::Service;
@@ -24,6 +24,10 @@ const SCHEMA: u32 = 1;
 pub struct Command {
     #[command(subcommand)]
     action: Action,
+    /// Which overlay goes over the defaults: development, staging or production [default: $BACKEND_ENVIRONMENT, else
+    /// development]
+    #[arg(long, global = true, value_name = "NAME")]
+    environment: Option<Environment>,
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -64,11 +68,14 @@ struct ConfigCommand {
 
 #[derive(Debug, Clone, Subcommand)]
 enum ConfigAction {
-    /// Print the settings in force, as TOML. Secrets are no settings and are not shown.
+    /// Print the settings in force, each with its origin. Secrets are not shown.
     Show {
         /// Settings over the defaults.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// JSON instead of TOML.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -89,27 +96,27 @@ pub fn run(command: Command) -> ExitCode {
 }
 
 async fn dispatch(command: Command) -> anyhow::Result<()> {
+    let load = |file: Option<&Path>| -> anyhow::Result<Config> {
+        Ok(Sources::of_process(command.environment, file)?.load()?)
+    };
     match command.action {
-        Action::Serve(serve) => self::serve(&serve).await,
+        Action::Serve(serve) => self::serve(&serve, load(serve.config.as_deref())?).await,
         Action::Migrate(migrate) => {
             let config = load(migrate.config.as_deref())?;
             init_logs(&config.logs)?;
             let today = Utc::now().date_naive();
             Ok(db::migrate(&config, migrate.history_months, today).await?)
         }
-        Action::Config(ConfigCommand { action: ConfigAction::Show { config } }) => {
-            let text = toml::to_string_pretty(&load(config.as_deref())?)?;
+        Action::Config(ConfigCommand { action: ConfigAction::Show { config, json } }) => {
+            let sources = Sources::of_process(command.environment, config.as_deref())?;
+            let text =
+                if json { format!("{:#}\n", sources.show_json()?) } else { sources.show_toml()? };
             Ok(std::io::stdout().write_all(text.as_bytes())?)
         }
     }
 }
 
-fn load(file: Option<&Path>) -> anyhow::Result<Config> {
-    Ok(Config::load(file)?)
-}
-
-async fn serve(command: &Serve) -> anyhow::Result<()> {
-    let config = load(command.config.as_deref())?;
+async fn serve(command: &Serve, config: Config) -> anyhow::Result<()> {
     let secret = token_secret_from_env()?;
     init_logs(&config.logs)?;
     let metrics = Metrics::install()?;

@@ -1,11 +1,23 @@
-//! One typed tree of settings: embedded `default.toml` < a file < the environment (`BACKEND__SECTION__SETTING`).
-//! Checked whole; all problems are reported at once.
+//! One typed tree of settings: embedded `default.toml` < the overlay of the environment < a file < variables
+//! (`BACKEND__SECTION__SETTING`). Checked whole; all problems are reported at once, each with its origin.
 
+mod environment;
+mod features;
 mod load;
+mod monitoring;
+mod pools;
+mod read;
 mod settings;
+mod show;
+mod sources;
 
+pub use environment::{Environment, UnknownEnvironment};
+pub use features::Features;
 pub use load::{ConfigError, token_secret_from_env};
+pub use monitoring::Monitoring;
+pub use pools::{PoolOverrides, Pools};
 pub use settings::{
     Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Partitions,
-    Pools, Projections, ReplicaEndpoint, Replicas, Server,
+    Projections, ReplicaEndpoint, Replicas, Server,
 };
+pub use sources::Sources;
