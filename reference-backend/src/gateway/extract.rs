@@ -46,6 +46,18 @@ impl FromRequestParts<Arc<App>> for Tenant {
     }
 }
 
+/// A request with a valid token, whichever organisation's: for what is no organisation's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bearer;
+
+impl FromRequestParts<Arc<App>> for Bearer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        app.verifier.verify(&parts.headers).map(|_| Self)
+    }
+}
+
 /// The query string as a type. Unknown parameters are refused when the type says `deny_unknown_fields`, as all do.
 #[derive(Debug)]
 pub(crate) struct Params<T>(pub(crate) T);

@@ -120,6 +120,7 @@ async fn open(
         writing,
         horizon: ArcSwap::from_pointee(horizon),
         metrics,
+        hosted: hosted.to_vec(),
         cache_reads: counter!("backend_reads_total",
             "source" => "cache", "server" => "cache", "reason" => "none"),
     }))
