@@ -81,6 +81,7 @@ impl Config {
         problems.extend(self.monitoring.problems());
         problems.extend(self.logs.problems());
         problems.extend(self.database.pools.problems());
+        problems.extend(self.resilience.problems());
         problems.extend(self.contradictions());
         problems.extend(self.exposed());
         problems
@@ -102,6 +103,12 @@ impl Config {
         }
         if self.projections.retry_first_ms > self.projections.retry_max_ms {
             problems.push("projections.retry_first_ms: above retry_max_ms".to_owned());
+        }
+        if self.resilience.forwarding.timeout_ms >= self.server.request_timeout_ms {
+            // Whoever waits for the request would leave first, and the breaker would never learn that the other is slow.
+            problems.push(
+                "resilience.forwarding.timeout_ms: not below server.request_timeout_ms".to_owned(),
+            );
         }
         problems
     }
@@ -168,6 +175,8 @@ sections!(
     projections,
     partitions,
     cache,
+    services,
+    resilience,
 );
 
 fn unknown_sections(layers: &Figment) -> Vec<String> {

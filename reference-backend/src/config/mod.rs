@@ -7,6 +7,8 @@ mod load;
 mod monitoring;
 mod pools;
 mod read;
+mod resilience;
+mod services;
 mod settings;
 mod show;
 mod sources;
@@ -16,6 +18,8 @@ pub use features::Features;
 pub use load::{ConfigError, token_secret_from_env};
 pub use monitoring::Monitoring;
 pub use pools::{PoolOverrides, Pools};
+pub use resilience::{Breaker, Bulkheads, Dependency, RateLimit, Resilience, Retry};
+pub use services::{BaseUrl, NotABaseUrl, Services};
 pub use settings::{
     Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Partitions,
     Projections, ReplicaEndpoint, Replicas, Server,

@@ -44,6 +44,10 @@ pub struct Config {
     pub partitions: Partitions,
     /// Caches in front of the databases.
     pub cache: Cache,
+    /// Where the services are that this process does not host.
+    pub services: super::Services,
+    /// Limits of what comes in, and of what goes out.
+    pub resilience: super::Resilience,
 }
 
 /// How requests are taken in.

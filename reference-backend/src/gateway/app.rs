@@ -7,6 +7,7 @@ use metrics::Counter;
 
 use super::auth::Verifier;
 use super::extract::Consistency;
+use super::forward::Targets;
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::cache::{Caches, Live, LiveCache, LiveError, Loaded, Lookup};
@@ -16,6 +17,7 @@ use crate::domain::OrgId;
 use crate::events::{EventStore, ReadError};
 use crate::partitioning::Horizon;
 use crate::projections::{Projection, Projections};
+use crate::resilience::RateLimit;
 use crate::services::Service;
 use crate::telemetry::Metrics;
 
@@ -33,6 +35,10 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     /// The services whose routes this process answers.
     pub(crate) hosted: Vec<Service>,
+    pub(crate) rate_limit: RateLimit,
+    /// Room per service.
+    pub(super) bulkheads: config::Bulkheads,
+    pub(crate) targets: Targets,
     pub(super) cache_reads: Counter,
 }
 

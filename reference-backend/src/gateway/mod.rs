@@ -5,6 +5,7 @@ mod api;
 mod app;
 mod auth;
 mod extract;
+mod forward;
 mod guard;
 mod meter;
 mod problem;

@@ -14,9 +14,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::app::App;
-use super::guard::{Admission, Guard, guard};
-use super::meter::Meter;
+use super::forward::{Forward, forward};
+use super::guard::{Admission, Guard, Rooms, guard};
+use super::meter::{Answered, Meter};
 use super::problem::Problem;
+use crate::resilience::Bulkhead;
 use crate::services::Service;
 
 /// What the OpenAPI document says before its routes.
@@ -43,7 +45,8 @@ impl Modify for BearerToken {
     }
 }
 
-/// The HTTP face of this process, with the routes of `hosted` services. The others' routes say where they are not.
+/// The HTTP face of this process, with the routes of `hosted` services. The others' routes lead to the processes that
+/// host them, or say that they are not here.
 pub(super) fn router(app: Arc<App>, hosted: &[Service]) -> Router {
     let settings = &app.settings;
     let admission = Admission::new(settings.in_flight_max, settings.request_timeout_ms.duration());
@@ -54,11 +57,20 @@ pub(super) fn router(app: Arc<App>, hosted: &[Service]) -> Router {
         if !own.has_routes() {
             continue;
         }
-        routes = routes.merge(if hosted.contains(&service) {
+        let guarded = |routes: Router<_>, answered| {
             // Probes must be answered when nothing else is.
-            let admission = (service != Service::Health).then(|| admission.clone());
-            let guarding = Guard { admission, meter: Arc::new(Meter::new(service.name())) };
-            own.route_layer(middleware::from_fn_with_state(guarding, guard))
+            let rooms = (service != Service::Health).then(|| Rooms {
+                process: admission.clone(),
+                service: Bulkhead::new(service.name().to_owned(), app.bulkheads.of(service)),
+            });
+            let guarding = Guard { rooms, meter: Meter::new(service.name(), answered) };
+            routes.route_layer(middleware::from_fn_with_state(Arc::new(guarding), guard))
+        };
+        routes = routes.merge(if hosted.contains(&service) {
+            guarded(own, Answered::Here)
+        } else if let Some(forwarding) = Forward::of(&app, service) {
+            let forwarding = middleware::from_fn_with_state(Arc::new(forwarding), forward);
+            guarded(own.route_layer(forwarding), Answered::Elsewhere)
         } else {
             let refuse =
                 move |_: Request, _: Next| async move { Problem::not_hosted(service.name()) };

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::app::{App, Writing};
 use super::auth::Verifier;
+use super::forward::Targets;
 use super::router::router;
 use crate::cache::Caches;
 use crate::config::Config;
@@ -22,10 +23,11 @@ use crate::db::{Database, Databases, DbError};
 use crate::events::{EventStore, StartError};
 use crate::partitioning::{self, PartitionError};
 use crate::projections::{ProjectionError, Projections};
+use crate::resilience::RateLimit;
 use crate::services::{self, Service};
 use crate::telemetry::Metrics;
 
-/// Time between two rounds of upkeep of the caches.
+/// Time between two rounds of upkeep of the caches and the rate limit.
 const TEND: Duration = Duration::from_secs(1);
 /// Time between two looks at which partitions there are.
 const HORIZON: Duration = Duration::from_secs(60);
@@ -45,6 +47,9 @@ pub enum ServeError {
     /// The projections cannot follow.
     #[error("start the projections: {0}")]
     Projections(#[from] ProjectionError),
+    /// The client of other processes cannot be made.
+    #[error("prepare to forward requests: {0}")]
+    Forward(#[from] reqwest::Error),
     /// The address is taken, or not ours.
     #[error(
         "listen on {address}: {source}\nhelp: set server.listen to a free address, or to port 0"
@@ -121,6 +126,9 @@ async fn open(
         horizon: ArcSwap::from_pointee(horizon),
         metrics,
         hosted: hosted.to_vec(),
+        rate_limit: RateLimit::new(config.resilience.rate_limit),
+        bulkheads: config.resilience.bulkheads.clone(),
+        targets: Targets::new(config)?,
         cache_reads: counter!("backend_reads_total",
             "source" => "cache", "server" => "cache", "reason" => "none"),
     }))
@@ -157,14 +165,17 @@ async fn answer(
     }
 }
 
-/// Upkeep of the caches and of the days that can be booked.
+/// Upkeep of the caches, of the rate limit and of the days that can be booked.
 async fn tend(app: Arc<App>, stop: CancellationToken) {
     let mut caches = tokio::time::interval(TEND);
     let mut horizon = tokio::time::interval(HORIZON);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = caches.tick() => app.caches.tend().await,
+            _ = caches.tick() => {
+                app.caches.tend().await;
+                app.rate_limit.tend();
+            }
             _ = horizon.tick() => {
                 let finance = app.databases.write(Database::Finance);
                 match partitioning::horizon(finance, Utc::now().date_naive()).await {
