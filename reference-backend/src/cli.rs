@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Environment, Sources, token_secret_from_env};
+use crate::config::{Config, Environment, Settings, Sources, token_secret_from_env};
 use crate::db;
 use crate::gateway;
 use crate::services::Service;
@@ -100,7 +100,10 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Ok(Sources::of_process(command.environment, file)?.load()?)
     };
     match command.action {
-        Action::Serve(serve) => self::serve(&serve, load(serve.config.as_deref())?).await,
+        Action::Serve(serve) => {
+            let sources = Sources::of_process(command.environment, serve.config.as_deref())?;
+            self::serve(&serve, sources).await
+        }
         Action::Migrate(migrate) => {
             let config = load(migrate.config.as_deref())?;
             init_logs(&config.logs)?;
@@ -116,14 +119,15 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
     }
 }
 
-async fn serve(command: &Serve, config: Config) -> anyhow::Result<()> {
+async fn serve(command: &Serve, sources: Sources) -> anyhow::Result<()> {
+    let settings = Settings::load(sources)?;
     let secret = token_secret_from_env()?;
-    init_logs(&config.logs)?;
+    init_logs(&settings.current().config.logs)?;
     let metrics = Metrics::install()?;
     let hosted: &[Service] =
         if command.services.is_empty() { &Service::ALL } else { &command.services };
     let stop = CancellationToken::new();
-    let served = gateway::serve(&config, &secret, hosted, metrics, stop.clone(), |address| {
+    let served = gateway::serve(&settings, &secret, hosted, metrics, stop.clone(), |address| {
         if let Err(error) = announce(&mut std::io::stdout().lock(), address) {
             // Nobody can learn the address: there is no one to serve.
             tracing::error!(%error, "standard output is closed; stopping");
@@ -148,7 +152,25 @@ async fn serve(command: &Serve, config: Config) -> anyhow::Result<()> {
     tokio::select! {
         served = served => Ok(served?),
         failed = signalled => Ok(failed?),
+        failed = reload_on_hangup(&settings) => Ok(failed?),
     }
+}
+
+/// Each SIGHUP reads the settings again. Ends only when the signal cannot be had.
+async fn reload_on_hangup(settings: &Settings) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    while hangup.recv().await.is_some() {
+        match settings.reload() {
+            Ok(changed) if changed.is_empty() => tracing::info!("settings read again: no change"),
+            Ok(changed) => tracing::info!(
+                epoch = settings.current().epoch,
+                changed = changed.join(", "),
+                "settings changed"
+            ),
+            Err(error) => tracing::error!(%error, "settings not changed"),
+        }
+    }
+    Ok(())
 }
 
 /// The one line that says where requests are accepted.

@@ -236,7 +236,7 @@ mod tests {
     fn several_problems_of_one_section_are_told_at_once_each_with_its_origin() {
         let variables =
             [("BACKEND__SERVER__LISTEN", "nowhere"), ("BACKEND__SERVER__COLOUR", "red")];
-        let file = "[server]\nin_flight_max = -1\nrequest_timeout_ms = 0\n\
+        let file = "[server]\nin_flight_max = -1\n[cache]\nwarm_queue = 0\n\
             [[database.replicas]]\nname = \"a\"\nhost = \"/s\"\nport = 1\n\
             [[database.replicas]]\nname = \"b\"\nport = 1\n\
             [[database.replicas]]\nname = \"c\"\nhost = 5\nport = 1\n";
@@ -247,7 +247,7 @@ mod tests {
         server.listen (variable BACKEND__SERVER__LISTEN): invalid socket address syntax
         database.replicas.1 (file my.toml): missing field `host`
         database.replicas.2.host (file my.toml): invalid type: found signed int `5`, expected a string
-        server.request_timeout_ms = 0: expected a number from 1 up (file my.toml)
+        cache.warm_queue = 0: expected a number from 1 up (file my.toml)
         ");
     }
 

@@ -3,6 +3,7 @@
 
 mod environment;
 mod features;
+mod live;
 mod load;
 mod monitoring;
 mod pools;
@@ -15,6 +16,7 @@ mod sources;
 
 pub use environment::{Environment, UnknownEnvironment};
 pub use features::Features;
+pub use live::{ReloadError, Settings, Snapshot};
 pub use load::{ConfigError, token_secret_from_env};
 pub use monitoring::Monitoring;
 pub use pools::{PoolOverrides, Pools};

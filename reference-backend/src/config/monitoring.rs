@@ -8,7 +8,7 @@ use super::Millis;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Monitoring {
-    /// Time between two rounds of upkeep of histograms, caches and gauges of pools.
+    /// Time between two rounds of upkeep of histograms and caches.
     pub upkeep_interval_ms: Millis,
     /// A request that takes longer is logged; 0 logs none.
     pub slow_request_ms: Millis,

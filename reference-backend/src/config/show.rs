@@ -61,7 +61,7 @@ impl Sources {
 }
 
 /// Settings of a section, then those of the sections in it. What stands outside all sections is no setting.
-fn flatten(section: &str, table: &Table, found: &mut impl FnMut(&str, &str, &Value)) {
+pub(super) fn flatten(section: &str, table: &Table, found: &mut impl FnMut(&str, &str, &Value)) {
     for (name, value) in table {
         if !section.is_empty() && !value.is_table() {
             found(section, name, value);

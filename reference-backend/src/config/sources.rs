@@ -64,6 +64,13 @@ impl Sources {
         self
     }
 
+    /// With a file.
+    #[cfg(test)]
+    pub(super) fn with_file(mut self, file: &Path) -> Self {
+        self.file = Some(file.to_owned());
+        self
+    }
+
     pub(super) const fn environment(&self) -> Environment {
         self.environment
     }

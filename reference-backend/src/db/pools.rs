@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 use tokio_util::sync::CancellationToken;
@@ -42,7 +43,7 @@ pub struct Databases(Arc<Inner>);
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) config: config::Database,
-    pub(super) limits: Limits,
+    pub(super) limits: ArcSwap<Limits>,
     /// By [`Database::index`].
     write: Vec<PgPool>,
     pub(super) primary_read: Vec<PgPool>,
@@ -93,9 +94,8 @@ impl Databases {
             let size = |pools: &config::Pools| pools.replica_read_connections;
             Replica::new(replica, per_database(&replica.host, replica.port, Role::Read, size))
         });
-        let choice = &config.replica_choice;
         let databases = Self(Arc::new(Inner {
-            limits: Limits { lag_bytes_max: choice.lag_bytes_max, lag_ms_max: choice.lag_max_ms.0 },
+            limits: ArcSwap::from_pointee(Limits::of(&config.replica_choice, true)),
             write,
             primary_read,
             replicas: replicas.collect(),
@@ -106,6 +106,11 @@ impl Databases {
         }));
         databases.watch();
         Ok(databases)
+    }
+
+    /// From now on other limits for replicas, or none of them at all.
+    pub(crate) fn retune(&self, choice: &config::Replicas, use_replicas: bool) {
+        self.0.limits.store(Arc::new(Limits::of(choice, use_replicas)));
     }
 
     /// A reader of one database on the server that `freshness` allows.

@@ -33,7 +33,8 @@ impl Reader {
             _ => inner.turn.fetch_add(1, Ordering::Relaxed),
         };
         let observed = inner.replicas.iter().map(super::replicas::Replica::observed);
-        let (source, reason, pool) = match choose(observed, inner.limits, freshness, turn) {
+        let (source, reason, pool) = match choose(observed, **inner.limits.load(), freshness, turn)
+        {
             Ok(index) => {
                 let replica = &inner.replicas[index];
                 (Source::Replica(replica.name), Reason::None, &replica.pools[database.index()])

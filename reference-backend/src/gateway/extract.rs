@@ -88,7 +88,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
         let bytes: Bytes = request.extract().await.map_err(|rejection: BytesRejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                Problem::too_large(app.settings.body_bytes_max)
+                Problem::too_large(app.settings.load().body_bytes_max)
             } else {
                 Problem::malformed("the body could not be read to its end")
             }

@@ -76,7 +76,6 @@ impl Targets {
     }
 
     /// The URL of the process that requests for a service are forwarded to.
-    #[expect(dead_code, reason = "for the list of services")]
     pub(crate) fn url(&self, service: Service) -> Option<&str> {
         self.0.get(&service).map(|target| target.base.as_str())
     }

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use super::app::App;
 use super::forward::{Forward, forward};
-use super::guard::{Admission, Guard, Rooms, guard};
+use super::guard::{Guard, Rooms, guard};
 use super::meter::{Answered, Meter};
 use super::problem::Problem;
 use crate::resilience::Bulkhead;
@@ -48,9 +48,7 @@ impl Modify for BearerToken {
 /// The HTTP face of this process, with the routes of `hosted` services. The others' routes lead to the processes that
 /// host them, or say that they are not here.
 pub(super) fn router(app: Arc<App>, hosted: &[Service]) -> Router {
-    let settings = &app.settings;
-    let admission = Admission::new(settings.in_flight_max, settings.request_timeout_ms.duration());
-    let body_limit = DefaultBodyLimit::max(settings.body_bytes_max);
+    let body_limit = DefaultBodyLimit::max(app.settings.load().body_bytes_max);
     let mut routes = always().split_for_parts().0;
     for service in Service::ALL {
         let own = service.routes().split_for_parts().0;
@@ -60,7 +58,7 @@ pub(super) fn router(app: Arc<App>, hosted: &[Service]) -> Router {
         let guarded = |routes: Router<_>, answered| {
             // Probes must be answered when nothing else is.
             let rooms = (service != Service::Health).then(|| Rooms {
-                process: admission.clone(),
+                process: Arc::clone(&app.admission),
                 service: Bulkhead::new(service.name().to_owned(), app.bulkheads.of(service)),
             });
             let guarding = Guard { rooms, meter: Meter::new(service.name(), answered) };

@@ -125,14 +125,24 @@ async fn a_renamed_organisation_is_shown_at_once() {
 async fn only_hosted_services_answer() {
     let cluster = Cluster::start().await;
     populate(&cluster).await;
-    let config = cluster.config("[server]\nlisten = \"127.0.0.1:0\"");
-    let server = Server::start(config, &[Service::Cash, Service::Health]).await;
+    let config = cluster.config(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[services.urls]\nrooms = \"http://127.0.0.1:9\"",
+    );
+    const HOSTED: [Service; 3] = [Service::Cash, Service::Health, Service::Gateway];
+    let server = Server::start(config, &HOSTED).await;
     assert_eq!(json_of(server.get(1, "/cash/position").await).await["total_cents"], 0);
     let (status, detail) = problem_of(server.get(1, "/revenues").await).await;
     assert_eq!(status, 404);
     assert!(detail.contains("does not host `revenues`"), "{detail}");
     let ready = reqwest::get(format!("{}/health/ready", server.url)).await.unwrap();
     assert_eq!(json_of(ready).await["status"], "ready");
+    let listed = server.request(Method::GET, 1, "/v1/services").send().await.unwrap();
+    let listed = json_of(listed).await["services"].as_array().unwrap().clone();
+    assert_eq!(listed.len(), Service::ALL.len());
+    let of = |name: &str| listed.iter().find(|service| service["name"] == name).unwrap();
+    assert_eq!(of("cash"), &json!({"name": "cash", "hosted": true, "url": null}));
+    assert_eq!(of("rooms")["url"], "http://127.0.0.1:9");
+    assert_eq!(of("tasks"), &json!({"name": "tasks", "hosted": false, "url": null}));
     server.stop().await;
 }
 

@@ -11,5 +11,6 @@ mod http_server;
 mod partitions;
 mod projections;
 mod reads;
+mod reload;
 mod security;
 mod warming;
