@@ -6,6 +6,7 @@ mod app;
 mod auth;
 mod extract;
 mod forward;
+mod fresh;
 mod guard;
 mod meter;
 mod problem;
@@ -13,11 +14,12 @@ mod reply;
 mod router;
 mod server;
 
-pub(crate) use api::{KeyHeader, OrgPath, Refusals, TokenHeader, WriteRefusals};
+pub(crate) use api::{IdPath, KeyHeader, OrgPath, Refusals, TokenHeader, WriteRefusals};
 pub(crate) use app::App;
 pub(crate) use extract::{
-    Bearer, Body, CONSISTENCY_TOKEN, Consistency, IdempotencyKey, Params, Tenant,
+    Bearer, Body, CONSISTENCY_TOKEN, Consistency, Id, IdempotencyKey, Params, Tenant,
 };
+pub(crate) use fresh::Fresh;
 pub(crate) use problem::Problem;
 pub(crate) use reply::Reply;
 pub use server::{ServeError, serve};

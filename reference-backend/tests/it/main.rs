@@ -13,4 +13,6 @@ mod projections;
 mod reads;
 mod reload;
 mod security;
+mod table_plans;
+mod tables;
 mod warming;
