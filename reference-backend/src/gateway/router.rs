@@ -19,13 +19,14 @@ use super::guard::{Guard, Rooms, guard};
 use super::meter::{Answered, Meter};
 use super::problem::Problem;
 use crate::resilience::Bulkhead;
+use crate::domain::Day;
 use crate::services::Service;
 
 /// What the OpenAPI document says before its routes.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(title = "Plimsoll's reference backend", license(name = "MIT OR Apache-2.0")),
-    components(schemas(Problem)),
+    components(schemas(Problem, Day)),
     modifiers(&BearerToken),
     security(("organisation" = []))
 )]

@@ -205,6 +205,33 @@ async fn every_operation_says_what_it_is() {
     server.stop().await;
 }
 
+/// What all references in a part of the document name.
+fn references(part: &Value, found: &mut Vec<String>) {
+    match part {
+        Value::Object(fields) => {
+            found.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            fields.values().for_each(|field| references(field, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn every_reference_of_the_document_leads_somewhere() {
+    let cluster = Cluster::start().await;
+    let server = Server::all(&cluster, "").await;
+    let document = document(&server).await;
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    assert!(found.len() > 50, "only {} references", found.len());
+    for reference in found {
+        let place = document.pointer(reference.trim_start_matches('#'));
+        assert!(place.is_some(), "{reference} leads nowhere");
+    }
+    server.stop().await;
+}
+
 /// A route that is not made by `routes!` would be in nobody's walk.
 #[test]
 fn no_route_is_missing_in_the_document() {
