@@ -13,7 +13,7 @@ mod read;
 mod thing;
 mod write;
 
-pub(super) use check::{nullable, range, text};
+pub(super) use check::{asked_text, nullable, range, text, time};
 pub(super) use create::create;
 pub(super) use page::{After, Limit};
 pub(super) use read::{list, one};
