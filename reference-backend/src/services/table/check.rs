@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
 use crate::domain::Day;
 use crate::gateway::Problem;
@@ -33,6 +34,25 @@ pub(in crate::services) fn asked_text(
 pub(in crate::services) fn time(field: &str, value: DateTime<Utc>) -> Result<(), Problem> {
     let day = Day::try_from(value.date_naive());
     day.map(drop).map_err(|error| Problem::invalid(format!("{field}: {error}")))
+}
+
+/// 422 unless a document is one that the database can take, and not too long.
+pub(in crate::services) fn document(
+    field: &str,
+    value: &Map<String, Value>,
+    bytes_max: usize,
+) -> Result<(), Problem> {
+    let text = serde_json::to_string(value).expect("a document has text keys and finite numbers");
+    if text.len() > bytes_max {
+        return Err(Problem::invalid(format!(
+            "{field}: expected at most {bytes_max} bytes of JSON"
+        )));
+    }
+    // PostgreSQL's texts cannot hold it. A backslash that is itself escaped only looks like one: refused all the same.
+    if text.contains("\\u0000") {
+        return Err(Problem::invalid(format!("{field}: the character U+0000 cannot be kept")));
+    }
+    Ok(())
 }
 
 /// 422 unless a value is within the range.
