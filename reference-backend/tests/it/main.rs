@@ -11,6 +11,8 @@ mod http_server;
 mod partitions;
 mod projections;
 mod reads;
+mod stays;
 mod table_plans;
 mod tables;
+mod tokens;
 mod warming;
