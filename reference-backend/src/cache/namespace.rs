@@ -83,6 +83,11 @@ impl<V: Cached> Namespace<V> {
         self.lifetimes.set(settings);
     }
 
+    /// How long "there is none" is remembered.
+    pub(crate) fn negative_ttl(&self) -> Duration {
+        Duration::from_millis(self.lifetimes.negative_ttl_ms.load(Ordering::Relaxed))
+    }
+
     /// The value of an organisation, loaded when it is not held. Of several that ask at once, one loads; a failed load is
     /// reported to all who waited for it and not remembered.
     pub(crate) async fn get_or_load<E: Send + Sync + 'static>(

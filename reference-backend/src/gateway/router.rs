@@ -18,8 +18,8 @@ use super::forward::{Forward, forward};
 use super::guard::{Guard, Rooms, guard};
 use super::meter::{Answered, Meter};
 use super::problem::Problem;
-use crate::resilience::Bulkhead;
 use crate::domain::Day;
+use crate::resilience::Bulkhead;
 use crate::services::Service;
 
 /// What the OpenAPI document says before its routes.

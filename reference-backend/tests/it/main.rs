@@ -13,6 +13,8 @@ mod projections;
 mod reads;
 mod reload;
 mod security;
+mod stays;
 mod table_plans;
 mod tables;
+mod tokens;
 mod warming;
