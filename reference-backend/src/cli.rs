@@ -2,6 +2,7 @@
 //! `config show` was asked for.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Environment, Settings, Sources, token_secret_from_env};
 use crate::db;
 use crate::gateway;
+use crate::ota::{self, Behaviour};
 use crate::services::Service;
 use crate::telemetry::{Metrics, init_logs};
 
@@ -38,6 +40,8 @@ enum Action {
     Migrate(Migrate),
     /// Look at the settings.
     Config(ConfigCommand),
+    /// Stand in for the outside channel manager, as slow and as broken as told.
+    OtaStub(OtaStub),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -79,6 +83,15 @@ enum ConfigAction {
     },
 }
 
+#[derive(Debug, Clone, Args)]
+struct OtaStub {
+    /// Address and port; port 0 lets the system choose.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    behaviour: Behaviour,
+}
+
 /// Runs a command to its end: 0, or 1 with a message on standard error.
 #[expect(clippy::print_stderr, reason = "the program's own voice")]
 pub fn run(command: Command) -> ExitCode {
@@ -116,6 +129,14 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
                 if json { format!("{:#}\n", sources.show_json()?) } else { sources.show_toml()? };
             Ok(std::io::stdout().write_all(text.as_bytes())?)
         }
+        Action::OtaStub(OtaStub { listen, behaviour }) => {
+            let stop = CancellationToken::new();
+            let answering = ota::stub(listen, behaviour, stop.clone(), announcing(&stop));
+            Ok(tokio::select! {
+                answered = answering => answered?,
+                failed = until_told(&stop) => failed?,
+            })
+        }
     }
 }
 
@@ -127,32 +148,40 @@ async fn serve(command: &Serve, sources: Sources) -> anyhow::Result<()> {
     let hosted: &[Service] =
         if command.services.is_empty() { &Service::ALL } else { &command.services };
     let stop = CancellationToken::new();
-    let served = gateway::serve(&settings, &secret, hosted, metrics, stop.clone(), |address| {
+    let announcing = announcing(&stop);
+    let served = gateway::serve(&settings, &secret, hosted, metrics, stop.clone(), announcing);
+    tokio::select! {
+        served = served => Ok(served?),
+        failed = until_told(&stop) => Ok(failed?),
+        failed = reload_on_hangup(&settings) => Ok(failed?),
+    }
+}
+
+/// Stops at a signal; an error at the second, because what was in flight is cut off.
+async fn until_told(stop: &CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut either = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    either().await;
+    tracing::info!("stopping: finishing what is in flight; a second signal ends at once");
+    stop.cancel();
+    either().await;
+    Err(std::io::Error::other("finish what was in flight: told to end at once"))
+}
+
+fn announcing(stop: &CancellationToken) -> impl FnOnce(SocketAddr) + use<> {
+    let stop = stop.clone();
+    move |address| {
         if let Err(error) = announce(&mut std::io::stdout().lock(), address) {
             // Nobody can learn the address: there is no one to serve.
             tracing::error!(%error, "standard output is closed; stopping");
             stop.cancel();
         }
-    });
-    let signalled = async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut either = async || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        either().await;
-        tracing::info!("stopping: finishing what is in flight; a second signal ends at once");
-        stop.cancel();
-        either().await;
-        Err(std::io::Error::other("finish what was in flight: told to end at once"))
-    };
-    tokio::select! {
-        served = served => Ok(served?),
-        failed = signalled => Ok(failed?),
-        failed = reload_on_hangup(&settings) => Ok(failed?),
     }
 }
 
@@ -174,7 +203,7 @@ async fn reload_on_hangup(settings: &Settings) -> std::io::Result<()> {
 }
 
 /// The one line that says where requests are accepted.
-fn announce(out: &mut impl Write, address: std::net::SocketAddr) -> std::io::Result<()> {
+fn announce(out: &mut impl Write, address: SocketAddr) -> std::io::Result<()> {
     writeln!(
         out,
         r#"{{"event":"listening","url":"http://{address}","schema":{SCHEMA},"version":"{}"}}"#,

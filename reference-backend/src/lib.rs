@@ -11,6 +11,7 @@ pub mod db;
 pub mod domain;
 pub mod events;
 pub mod gateway;
+pub mod ota;
 pub mod partitioning;
 pub mod projections;
 mod resilience;

@@ -3,7 +3,7 @@
 //! last write of this process. A list that is older is loaded again.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use moka::future::Cache;
@@ -42,7 +42,6 @@ pub(crate) struct PropertyCache {
     namespace: Namespace<Arc<Fixed<PropertyList>>>,
     /// The last write of this process, by organisation, for longer than any load takes.
     floors: Cache<OrgId, Lsn>,
-    /// How long "there is no such property" is believed.
 }
 
 impl PropertyCache {

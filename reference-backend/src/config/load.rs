@@ -82,6 +82,7 @@ impl Config {
         problems.extend(self.logs.problems());
         problems.extend(self.database.pools.problems());
         problems.extend(self.resilience.problems());
+        problems.extend(self.ota.problems());
         problems.extend(self.contradictions());
         problems.extend(self.exposed());
         problems
@@ -104,11 +105,15 @@ impl Config {
         if self.projections.retry_first_ms > self.projections.retry_max_ms {
             problems.push("projections.retry_first_ms: above retry_max_ms".to_owned());
         }
-        if self.resilience.forwarding.timeout_ms >= self.server.request_timeout_ms {
-            // Whoever waits for the request would leave first, and the breaker would never learn that the other is slow.
-            problems.push(
-                "resilience.forwarding.timeout_ms: not below server.request_timeout_ms".to_owned(),
-            );
+        let calls = [
+            ("resilience.forwarding", &self.resilience.forwarding),
+            ("ota.calls", &self.ota.calls),
+        ];
+        for (name, calls) in calls {
+            // Else the request would end first, and the breaker would never learn that the other is slow.
+            if calls.timeout_ms >= self.server.request_timeout_ms {
+                problems.push(format!("{name}.timeout_ms: not below server.request_timeout_ms"));
+            }
         }
         problems
     }
@@ -177,6 +182,7 @@ sections!(
     cache,
     services,
     resilience,
+    ota,
 );
 
 fn unknown_sections(layers: &Figment) -> Vec<String> {
@@ -289,12 +295,22 @@ mod tests {
     fn contradictions_are_refused() {
         let bad = "[projections]\nretry_first_ms = 9000\nbatch_events_max = 0\n\
                    tries_before_paused = 0\n\
+                   [server]\nrequest_timeout_ms = 1000\n[ota.calls.breaker]\nfailure_ratio = 0.0\n\
+                   [resilience.bulkheads]\nservices = { ota = 0 }\n\
                    [[database.replicas]]\nname = \"primary\"\nhost = \"/s\"\nport = 1\n\
                    [[database.replicas]]\nname = \"Köln\"\nhost = \"/s\"\nport = 2\n";
         let message = Config::from_toml(bad).unwrap_err().to_string();
-        for part in
-            ["retry_first_ms", "batch_events_max", "tries_before_paused", "\"primary\"", "\"Köln\""]
-        {
+        for part in [
+            "retry_first_ms",
+            "batch_events_max",
+            "tries_before_paused",
+            "resilience.forwarding.timeout_ms",
+            "ota.calls.timeout_ms",
+            "ota.calls.breaker.failure_ratio",
+            "resilience.bulkheads.services.ota",
+            "\"primary\"",
+            "\"Köln\"",
+        ] {
             assert!(message.contains(part), "{part} missing in: {message}");
         }
     }

@@ -48,6 +48,8 @@ pub struct Config {
     pub services: super::Services,
     /// Limits of what comes in, and of what goes out.
     pub resilience: super::Resilience,
+    /// The exchange with the outside channel manager.
+    pub ota: super::Ota,
 }
 
 /// How requests are taken in.

@@ -47,6 +47,8 @@ pub(super) struct Inner {
     /// By [`Database::index`].
     write: Vec<PgPool>,
     pub(super) primary_read: Vec<PgPool>,
+    /// One connection to the primary for probes alone: they must be answered when requests have taken all others.
+    probe: PgPool,
     pub(super) replicas: Vec<Replica>,
     pub(super) turn: AtomicUsize,
     /// How far the primary is known to have written. Only grows.
@@ -96,10 +98,13 @@ impl Databases {
             let size = |pools: &config::Pools| pools.replica_read_connections;
             Replica::new(replica, per_database(&replica.host, replica.port, Role::Read, size))
         });
+        let store = config.pools.of(Database::EventStore.label());
+        let probe = pool(&store, &primary.host, primary.port, Database::EventStore, Role::Write, 1);
         let databases = Self(Arc::new(Inner {
             limits: ArcSwap::from_pointee(Limits::of(&config.replica_choice, true)),
             write,
             primary_read,
+            probe,
             replicas: replicas.collect(),
             turn: AtomicUsize::new(0),
             written: AtomicU64::new(0),
@@ -130,7 +135,7 @@ impl Databases {
     pub async fn primary_answers(&self) -> bool {
         let timeout = self.0.config.replica_choice.poll_timeout_ms.duration();
         let ping = async {
-            let mut connection = self.write(Database::EventStore).acquire().await?;
+            let mut connection = self.0.probe.acquire().await?;
             connection.ping().await
         };
         matches!(tokio::time::timeout(timeout, ping).await, Ok(Ok(())))
@@ -148,7 +153,8 @@ impl Databases {
         self.0.tasks.close();
         self.0.tasks.wait().await;
         let replicas = self.0.replicas.iter().flat_map(|replica| &replica.pools);
-        let pools = self.0.write.iter().chain(&self.0.primary_read).chain(replicas);
+        let primary = self.0.write.iter().chain(&self.0.primary_read).chain([&self.0.probe]);
+        let pools = primary.chain(replicas);
         futures::future::join_all(pools.map(PgPool::close)).await;
     }
 

@@ -16,6 +16,7 @@ use crate::config::{self, Config};
 use crate::db::{Databases, Freshness};
 use crate::domain::OrgId;
 use crate::events::{EventStore, ReadError};
+use crate::ota::ChannelManager;
 use crate::partitioning::Horizon;
 use crate::projections::{Projection, Projections};
 use crate::resilience::RateLimit;
@@ -42,6 +43,8 @@ pub(crate) struct App {
     /// Room per service.
     pub(super) bulkheads: config::Bulkheads,
     pub(crate) targets: Targets,
+    /// None where none is configured.
+    pub(crate) channel_manager: Option<ChannelManager>,
     pub(super) cache_reads: Counter,
 }
 

@@ -6,7 +6,9 @@
 //! hosts a service cannot send a request round for ever.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
@@ -16,6 +18,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
+use tracing::field::display;
 use uuid::Uuid;
 
 use super::app::App;
@@ -25,6 +28,8 @@ use crate::config::{self, BaseUrl, Config};
 use crate::resilience::Dependency;
 use crate::services::Service;
 
+/// Longest silence within an answer. Streams of events say more often that they are alive.
+const SILENCE: Duration = Duration::from_secs(60);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_BYTES_MAX: usize = 128;
 /// On a request that a process of this program sent.
@@ -87,6 +92,7 @@ fn client(settings: &config::Dependency) -> reqwest::Result<Client> {
         .redirect(Policy::none())
         .no_proxy()
         .connect_timeout(settings.connect_timeout_ms.duration())
+        .read_timeout(SILENCE)
         .build()
 }
 
@@ -128,8 +134,8 @@ impl Forward {
 
     fn problem(&self, error: CallError) -> Problem {
         if let CallError::Failed(Failure::Transport(error)) = &error {
-            let target = self.target.base.as_str();
-            tracing::warn!(target_url = target, service = self.service.name(), %error, "forwarding failed");
+            let (target, cause) = (self.target.base.as_str(), error.source().map(display));
+            tracing::warn!(target_url = target, service = self.service.name(), %error, cause, "forwarding failed");
         }
         Problem::of_call(&format!("the process that hosts `{}`", self.service), &error)
     }

@@ -22,6 +22,7 @@ use crate::cache::Caches;
 use crate::config::{Config, Settings};
 use crate::db::{Database, Databases, DbError};
 use crate::events::{EventStore, StartError};
+use crate::ota::ChannelManager;
 use crate::partitioning::{self, PartitionError};
 use crate::projections::{ProjectionError, Projections};
 use crate::resilience::RateLimit;
@@ -46,9 +47,9 @@ pub enum ServeError {
     /// The projections cannot follow.
     #[error("start the projections: {0}")]
     Projections(#[from] ProjectionError),
-    /// The client of other processes cannot be made.
-    #[error("prepare to forward requests: {0}")]
-    Forward(#[from] reqwest::Error),
+    /// The client of other servers cannot be made.
+    #[error("prepare to call other servers: {0}")]
+    Client(#[from] reqwest::Error),
     /// The address is taken, or not ours.
     #[error(
         "listen on {address}: {source}\nhelp: set server.listen to a free address, or to port 0"
@@ -135,6 +136,7 @@ async fn open(
         rate_limit: RateLimit::new(config.resilience.rate_limit),
         bulkheads: config.resilience.bulkheads.clone(),
         targets: Targets::new(config)?,
+        channel_manager: ChannelManager::new(&config.ota)?,
         cache_reads: counter!("backend_reads_total",
             "source" => "cache", "server" => "cache", "reason" => "none"),
     }))

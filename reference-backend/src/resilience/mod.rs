@@ -9,5 +9,5 @@ mod rate_limit;
 mod retry;
 
 pub(crate) use bulkhead::Bulkhead;
-pub(crate) use dependency::{CallError, Dependency};
+pub(crate) use dependency::{CallError, Dependency, Entered};
 pub(crate) use rate_limit::{RateLimit, TooFast};

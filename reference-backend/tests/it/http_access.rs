@@ -1,5 +1,6 @@
 //! How refusals look. Who may ask what is in `security`.
 
+use reference_backend::db::{Database, Databases};
 use reference_backend::services::Service;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -183,4 +184,15 @@ async fn beyond_the_room_requests_are_shed_and_told_when_to_come_back() {
     let back = "ALTER TABLE away RENAME TO revenues_partitioned";
     sqlx::raw_sql(back).execute(&mut finance).await.unwrap();
     server.stop().await;
+}
+
+#[tokio::test]
+async fn probes_need_none_of_the_connections_that_requests_use() {
+    let cluster = Cluster::start().await;
+    let settings = "[database.pools]\nwrite_connections = 1\nacquire_timeout_ms = 60000";
+    let databases = Databases::connect(&cluster.config(settings).database).await.unwrap();
+    let _held = databases.write(Database::EventStore).acquire().await.unwrap();
+    assert!(databases.primary_answers().await);
+    drop(cluster);
+    assert!(!databases.primary_answers().await, "the primary is gone");
 }

@@ -5,10 +5,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod event_store;
+mod forwarding;
 mod http_access;
 mod http_money;
 mod http_server;
+mod ota;
 mod partitions;
+mod processes;
 mod projections;
 mod reads;
 mod reload;
