@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, token_secret_from_env};
+use crate::config::{Config, Environment, Settings, Sources, token_secret_from_env};
 use crate::db;
 use crate::gateway;
 use crate::ota::{self, Behaviour};
@@ -26,6 +26,10 @@ const SCHEMA: u32 = 2;
 pub struct Command {
     #[command(subcommand)]
     action: Action,
+    /// Which overlay goes over the defaults: development, staging or production [default: $BACKEND_ENVIRONMENT, else
+    /// development]
+    #[arg(long, global = true, value_name = "NAME")]
+    environment: Option<Environment>,
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -68,11 +72,14 @@ struct ConfigCommand {
 
 #[derive(Debug, Clone, Subcommand)]
 enum ConfigAction {
-    /// Print the settings in force, as TOML. Secrets are no settings and are not shown.
+    /// Print the settings in force, each with its origin. Secrets are not shown.
     Show {
         /// Settings over the defaults.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// JSON instead of TOML.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -102,16 +109,24 @@ pub fn run(command: Command) -> ExitCode {
 }
 
 async fn dispatch(command: Command) -> anyhow::Result<()> {
+    let load = |file: Option<&Path>| -> anyhow::Result<Config> {
+        Ok(Sources::of_process(command.environment, file)?.load()?)
+    };
     match command.action {
-        Action::Serve(serve) => self::serve(&serve).await,
+        Action::Serve(serve) => {
+            let sources = Sources::of_process(command.environment, serve.config.as_deref())?;
+            self::serve(&serve, sources).await
+        }
         Action::Migrate(migrate) => {
             let config = load(migrate.config.as_deref())?;
             init_logs(&config.logs)?;
             let today = Utc::now().date_naive();
             Ok(db::migrate(&config, migrate.history_months, today).await?)
         }
-        Action::Config(ConfigCommand { action: ConfigAction::Show { config } }) => {
-            let text = toml::to_string_pretty(&load(config.as_deref())?)?;
+        Action::Config(ConfigCommand { action: ConfigAction::Show { config, json } }) => {
+            let sources = Sources::of_process(command.environment, config.as_deref())?;
+            let text =
+                if json { format!("{:#}\n", sources.show_json()?) } else { sources.show_toml()? };
             Ok(std::io::stdout().write_all(text.as_bytes())?)
         }
         Action::OtaStub(OtaStub { listen, behaviour }) => {
@@ -125,23 +140,20 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
     }
 }
 
-fn load(file: Option<&Path>) -> anyhow::Result<Config> {
-    Ok(Config::load(file)?)
-}
-
-async fn serve(command: &Serve) -> anyhow::Result<()> {
-    let config = load(command.config.as_deref())?;
+async fn serve(command: &Serve, sources: Sources) -> anyhow::Result<()> {
+    let settings = Settings::load(sources)?;
     let secret = token_secret_from_env()?;
-    init_logs(&config.logs)?;
+    init_logs(&settings.current().config.logs)?;
     let metrics = Metrics::install()?;
     let hosted: &[Service] =
         if command.services.is_empty() { &Service::ALL } else { &command.services };
     let stop = CancellationToken::new();
     let announcing = announcing(&stop);
-    let served = gateway::serve(&config, &secret, hosted, metrics, stop.clone(), announcing);
+    let served = gateway::serve(&settings, &secret, hosted, metrics, stop.clone(), announcing);
     tokio::select! {
         served = served => Ok(served?),
         failed = until_told(&stop) => Ok(failed?),
+        failed = reload_on_hangup(&settings) => Ok(failed?),
     }
 }
 
@@ -171,6 +183,23 @@ fn announcing(stop: &CancellationToken) -> impl FnOnce(SocketAddr) + use<> {
             stop.cancel();
         }
     }
+}
+
+/// Each SIGHUP reads the settings again. Ends only when the signal cannot be had.
+async fn reload_on_hangup(settings: &Settings) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    while hangup.recv().await.is_some() {
+        match settings.reload() {
+            Ok(changed) if changed.is_empty() => tracing::info!("settings read again: no change"),
+            Ok(changed) => tracing::info!(
+                epoch = settings.current().epoch,
+                changed = changed.join(", "),
+                "settings changed"
+            ),
+            Err(error) => tracing::error!(%error, "settings not changed"),
+        }
+    }
+    Ok(())
 }
 
 /// The one line that says where requests are accepted.

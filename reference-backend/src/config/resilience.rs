@@ -22,7 +22,7 @@ pub struct Resilience {
 }
 
 /// How fast one organisation may ask.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
     /// Requests per second in the long run.

@@ -52,6 +52,18 @@ impl FromRequestParts<Arc<App>> for Tenant {
     }
 }
 
+/// A request with a valid token, whichever organisation's: for what is no organisation's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bearer;
+
+impl FromRequestParts<Arc<App>> for Bearer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        app.verifier.verify(&parts.headers).map(|_| Self)
+    }
+}
+
 /// The `{id}` of the path.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Id(pub(crate) Uuid);
@@ -94,7 +106,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
         let bytes: Bytes = request.extract().await.map_err(|rejection: BytesRejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                Problem::too_large(app.settings.body_bytes_max)
+                Problem::too_large(app.settings.load().body_bytes_max)
             } else {
                 Problem::malformed("the body could not be read to its end")
             }
