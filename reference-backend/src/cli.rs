@@ -34,6 +34,8 @@ enum Action {
     Migrate(Migrate),
     /// Look at the settings.
     Config(ConfigCommand),
+    /// Print what shapes the databases of this release: its schema version and every migration
+    Schema,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -96,6 +98,11 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             init_logs(&config.logs)?;
             let today = Utc::now().date_naive();
             Ok(db::migrate(&config, migrate.history_months, today).await?)
+        }
+        Action::Schema => {
+            let lines = std::iter::once(format!("schema {SCHEMA}")).chain(db::migrations());
+            let text: String = lines.map(|line| line + "\n").collect();
+            Ok(std::io::stdout().write_all(text.as_bytes())?)
         }
         Action::Config(ConfigCommand { action: ConfigAction::Show { config } }) => {
             let text = toml::to_string_pretty(&load(config.as_deref())?)?;
