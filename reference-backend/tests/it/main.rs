@@ -5,12 +5,19 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod event_store;
+mod forwarding;
 mod http_access;
 mod http_money;
 mod http_server;
+mod ota;
 mod partitions;
+mod processes;
 mod projections;
 mod reads;
+mod reload;
+mod security;
+mod stays;
 mod table_plans;
 mod tables;
+mod tokens;
 mod warming;
