@@ -3,9 +3,11 @@
 
 mod load;
 mod settings;
+mod snapshots;
 
 pub use load::{ConfigError, token_secret_from_env};
 pub use settings::{
     Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Partitions,
     Pools, Projections, ReplicaEndpoint, Replicas, Server,
 };
+pub use snapshots::Snapshots;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Snapshots;
+
 /// A span of time in whole milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -30,6 +32,8 @@ pub struct Config {
     pub database: Database,
     /// The event store's writers.
     pub event_store: EventStore,
+    /// Snapshots of cash accounts.
+    pub snapshots: Snapshots,
     /// The followers of the event store.
     pub projections: Projections,
     /// Monthly partitions.

@@ -19,7 +19,7 @@ use super::router::router;
 use crate::cache::Caches;
 use crate::config::Config;
 use crate::db::{Database, Databases, DbError};
-use crate::events::{EventStore, StartError};
+use crate::events::{EventStore, StartError, snapshots};
 use crate::partitioning::{self, PartitionError};
 use crate::projections::{ProjectionError, Projections};
 use crate::services::{self, Service};
@@ -76,6 +76,12 @@ pub async fn serve(
     let closing = CancellationToken::new();
     upkeep.spawn(metrics.upkeep(closing.clone()));
     upkeep.spawn(tend(Arc::clone(&app), closing.clone()));
+    if let Some(Writing { store, .. }) = &app.writing {
+        let events = store.subscribe(&app.databases, store.feed().heads());
+        let settings = config.snapshots.clone();
+        let snapshots = snapshots::follow(app.databases.clone(), events, settings, closing.clone());
+        upkeep.spawn(snapshots);
+    }
     let warm = services::warm(Arc::clone(&app), hosted.to_vec(), config.cache.warm_first_pages);
     upkeep.spawn(closing.clone().run_until_cancelled_owned(warm));
 

@@ -11,4 +11,5 @@ mod http_server;
 mod partitions;
 mod projections;
 mod reads;
+mod snapshots;
 mod warming;
