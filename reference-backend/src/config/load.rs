@@ -115,6 +115,7 @@ impl Config {
         above_zero("cache.warm_queue", self.cache.warm_queue as u64);
         above_zero("partitions.lock_tries", self.partitions.lock_tries.into());
         problems.extend(self.snapshots.problems());
+        problems.extend(self.following.problems());
         problems.extend(self.contradictions());
         problems
     }
@@ -153,7 +154,18 @@ macro_rules! sections {
     };
 }
 
-sections!(server, auth, logs, database, event_store, snapshots, projections, partitions, cache,);
+sections!(
+    server,
+    auth,
+    logs,
+    database,
+    event_store,
+    snapshots,
+    projections,
+    following,
+    partitions,
+    cache,
+);
 
 fn section<T: DeserializeOwned>(
     layers: &Figment,

@@ -1,10 +1,12 @@
 //! One typed tree of settings: embedded `default.toml` < a file < the environment (`BACKEND__SECTION__SETTING`).
 //! Checked whole; all problems are reported at once.
 
+mod following;
 mod load;
 mod settings;
 mod snapshots;
 
+pub use following::Following;
 pub use load::{ConfigError, token_secret_from_env};
 pub use settings::{
     Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Partitions,

@@ -10,6 +10,7 @@ mod appender;
 mod feed;
 mod plan;
 mod read;
+mod remote;
 mod shard;
 mod snapshot_rows;
 pub mod snapshots;
@@ -21,6 +22,7 @@ pub use account::{Loaded, Snapshot, load_account, load_account_at, read_snapshot
 pub(crate) use feed::{Feed, Positions, Slice, Subscription, halves};
 pub(crate) use read::first_recorded_after;
 pub use read::{ReadError, read_events};
+pub(crate) use remote::is_committed;
 pub use shard::Shard;
 pub use store::{AppendError, Appended, EventStore, StartError};
 pub use token::{ConsistencyToken, TokenError};

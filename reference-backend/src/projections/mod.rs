@@ -14,8 +14,11 @@ mod observer;
 mod progress;
 mod run;
 mod summary;
+mod watcher;
 
 pub use checkpoint::ProjectionError;
+#[expect(unused_imports, reason = "the repair of balances begins with it")]
+pub(crate) use checkpoint::correct;
 pub use name::Projection;
 pub use observer::Observer;
 pub use run::Projections;
