@@ -98,7 +98,7 @@ pub async fn read_events(
 }
 
 /// Events of a shard after a position, in order, at most `limit`; consecutive, or an error.
-pub(super) async fn read_shard(
+pub(crate) async fn read_shard(
     store: &PgPool,
     shard: Shard,
     after: i64,

@@ -5,6 +5,7 @@
 //! the tables, alone and not just in its batch, is set aside as a dead letter, counted and kept; no event is dropped in silence.
 
 mod balances;
+mod baseline;
 mod checkpoint;
 mod dead_letter;
 mod finance;
@@ -12,13 +13,13 @@ mod follower;
 mod name;
 mod observer;
 mod progress;
+mod rebuild;
 mod run;
 mod summary;
 mod watcher;
 
 pub use checkpoint::ProjectionError;
-#[expect(unused_imports, reason = "the repair of balances begins with it")]
-pub(crate) use checkpoint::correct;
-pub use name::Projection;
+pub use name::{Projection, UnknownProjection};
 pub use observer::Observer;
+pub use rebuild::{Rebuilt, rebuild_summaries};
 pub use run::Projections;
