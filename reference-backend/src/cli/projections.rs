@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::load;
+use crate::config::Config;
 use crate::projections::{Projection, rebuild_finance, rebuild_summaries};
 use crate::telemetry::init_logs;
 
@@ -14,7 +14,7 @@ use crate::telemetry::init_logs;
 pub(super) struct Command {
     /// Settings over the defaults.
     #[arg(long, value_name = "FILE", global = true)]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     #[command(subcommand)]
     action: Action,
 }
@@ -29,13 +29,12 @@ enum Action {
     },
 }
 
-pub(super) async fn run(command: Command) -> anyhow::Result<()> {
-    let config = load(command.config.as_deref())?;
+pub(super) async fn run(config: &Config, command: &Command) -> anyhow::Result<()> {
     init_logs(&config.logs)?;
     let Action::Rebuild { projection } = command.action;
     let line = match projection {
         Projection::FinanceSummary => {
-            let rebuilt = rebuild_summaries(&config).await?;
+            let rebuilt = rebuild_summaries(config).await?;
             json!({
                 "event": "rebuilt", "projection": projection.name(), "baselines": rebuilt.baselines,
                 "events": rebuilt.events, "corrected": rebuilt.corrected,
@@ -43,7 +42,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
             })
         }
         Projection::Finance => {
-            let corrected = rebuild_finance(&config).await?;
+            let corrected = rebuild_finance(config).await?;
             json!({
                 "event": "rebuilt", "projection": projection.name(),
                 "entries_removed": corrected.entries_removed, "entries_written": corrected.entries_written,
