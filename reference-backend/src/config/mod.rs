@@ -1,9 +1,11 @@
 //! One typed tree of settings: embedded `default.toml` < a file < the environment (`BACKEND__SECTION__SETTING`).
 //! Checked whole; all problems are reported at once.
 
+mod jobs;
 mod load;
 mod settings;
 
+pub use jobs::{JobTiming, Jobs};
 pub use load::{ConfigError, token_secret_from_env};
 pub use settings::{
     Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Partitions,

@@ -17,4 +17,5 @@ pub(crate) use app::App;
 pub(crate) use extract::{Body, CONSISTENCY_TOKEN, Consistency, IdempotencyKey, Params, Tenant};
 pub(crate) use problem::Problem;
 pub(crate) use reply::Reply;
+pub(crate) use server::open;
 pub use server::{ServeError, serve};
