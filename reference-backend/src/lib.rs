@@ -13,5 +13,6 @@ pub mod events;
 pub mod gateway;
 pub mod partitioning;
 pub mod projections;
+pub mod pubsub;
 pub mod services;
 pub mod telemetry;

@@ -10,5 +10,6 @@ mod http_money;
 mod http_server;
 mod partitions;
 mod projections;
+mod pubsub;
 mod reads;
 mod warming;
