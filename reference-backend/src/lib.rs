@@ -14,5 +14,6 @@ pub mod gateway;
 pub mod jobs;
 pub mod partitioning;
 pub mod projections;
+pub mod pubsub;
 pub mod services;
 pub mod telemetry;

@@ -11,5 +11,6 @@ mod http_server;
 mod jobs;
 mod partitions;
 mod projections;
+mod pubsub;
 mod reads;
 mod warming;
