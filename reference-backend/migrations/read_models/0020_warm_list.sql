@@ -7,14 +7,5 @@ CREATE TABLE warm_list (
     computed_at timestamptz NOT NULL
 );
 
--- Organisations whose rows were put right other than by an event. Every process drops what it holds of them, and loads
--- again only from servers that have replayed `lsn`. Ids are in commit order: see the lock of who inserts.
-CREATE TABLE repairs (
-    id          bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    org_id      bigint      NOT NULL,
-    lsn         bigint      NOT NULL,         -- bytes from the beginning of the log
-    repaired_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-
-GRANT SELECT, INSERT, UPDATE, DELETE ON warm_list, repairs TO app_rw;
-GRANT SELECT ON warm_list, repairs TO app_ro;
+GRANT SELECT, INSERT, UPDATE, DELETE ON warm_list TO app_rw;
+GRANT SELECT ON warm_list TO app_ro;

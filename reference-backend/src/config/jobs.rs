@@ -25,8 +25,8 @@ pub struct Jobs {
     pub warm_organisations: u32,
     /// Events per shard from which the list is made.
     pub warm_recent_events: u32,
-    /// Time between two looks for a new list, or for repairs by other processes.
-    pub notice_interval_ms: Millis,
+    /// Time between two looks for a new list.
+    pub warm_list_interval_ms: Millis,
     /// Days that a balance check looks at unless told to look at all.
     pub check_recent_days: u32,
     /// Organisations that a check looks at with one statement.
@@ -82,7 +82,7 @@ impl Jobs {
     pub(super) fn problems(&self) -> Vec<String> {
         let above_zero = [
             ("heartbeat_ms", self.heartbeat_ms.0),
-            ("notice_interval_ms", self.notice_interval_ms.0),
+            ("warm_list_interval_ms", self.warm_list_interval_ms.0),
             ("history_days", self.history_days.into()),
             ("check_recent_days", self.check_recent_days.into()),
             ("check_organisations", self.check_organisations.into()),

@@ -79,6 +79,9 @@ pub async fn serve(
     upkeep.spawn(tend(Arc::clone(&app), closing.clone()));
     let warm = services::warm(Arc::clone(&app), hosted.to_vec(), config.cache.warm_first_pages);
     upkeep.spawn(closing.clone().run_until_cancelled_owned(warm));
+    let (first_pages, at_once) = (config.cache.warm_first_pages, config.cache.warm_at_once);
+    let listed = services::warm_listed(Arc::clone(&app), hosted.to_vec(), first_pages, at_once);
+    upkeep.spawn(closing.clone().run_until_cancelled_owned(listed));
     // Ends at the first moment of a stop: a run that is given back is taken over the sooner.
     let jobs_stop = stop.child_token();
     upkeep.spawn(jobs::run_schedules(Arc::clone(&app), jobs_stop.clone()));

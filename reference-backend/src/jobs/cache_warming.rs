@@ -1,13 +1,14 @@
-//! `cache-warming`: ranks organisations by their recent events. Every process loads the ranked ones into its caches, see
-//! `notice`.
+//! `cache-warming`: ranks organisations by their recent events. Every process loads the ranked ones into its caches.
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use futures::{TryStreamExt, stream};
 use sqlx::Connection;
 
 use super::runs::Outcome;
 use crate::db::{Database, Freshness};
+use crate::domain::OrgId;
 use crate::events::Shard;
 use crate::gateway::App;
 
@@ -59,4 +60,30 @@ async fn replace(app: &App, ranked: &[(i64, i64)]) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM warm_list").execute(&mut *transaction).await?;
     sqlx::query(INSERT).bind(orgs).bind(events).execute(&mut *transaction).await?;
     transaction.commit().await
+}
+
+/// The organisations to load into the caches.
+#[derive(Debug)]
+pub(crate) struct WarmList {
+    pub(crate) computed_at: DateTime<Utc>,
+    /// The busiest first.
+    pub(crate) orgs: Vec<OrgId>,
+}
+
+const NEWER: &str = "\
+    SELECT org_id, computed_at FROM warm_list WHERE $1::timestamptz IS NULL OR computed_at > $1 ORDER BY rank";
+
+impl WarmList {
+    /// The list, if there is one made after `seen`. Nobody's request, and so not counted as a read.
+    pub(crate) async fn newer(
+        app: &App,
+        seen: Option<DateTime<Utc>>,
+    ) -> sqlx::Result<Option<Self>> {
+        let pool = app.databases.write(Database::ReadModels);
+        let rows: Vec<(i64, DateTime<Utc>)> =
+            sqlx::query_as(NEWER).bind(seen).fetch_all(pool).await?;
+        let computed_at = rows.first().map(|(_, computed_at)| *computed_at);
+        let orgs = rows.into_iter().filter_map(|(org, _)| OrgId::new(org).ok()).collect();
+        Ok(computed_at.map(|computed_at| Self { computed_at, orgs }))
+    }
 }

@@ -14,15 +14,22 @@
 //!
 //! For a new job: a variant of [`Job`], its settings, a file with its work, a line in `work`.
 
+mod balance_check;
+mod balance_repair;
 mod cache_warming;
+mod check;
 mod cli;
 mod execute;
 mod job;
+mod read_model_check;
 mod runs;
 mod schedule;
 mod scheduler;
+mod task_reminders;
 mod work;
 
+pub(crate) use balance_repair::BalanceRepair;
+pub(crate) use cache_warming::WarmList;
 pub use cli::JobsCommand;
 pub use job::{Job, UnknownJob};
 pub use schedule::{CatchUp, IfDied, Schedule, ScheduleError};

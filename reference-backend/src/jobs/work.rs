@@ -17,15 +17,11 @@ pub(super) enum Scope {
 pub(super) async fn work(app: &App, job: Job, scope: Scope) -> Outcome {
     match job {
         Job::CacheWarming => super::cache_warming::rank(app).await,
-        Job::BalanceConsistencyCheck
-        | Job::ReadModelConsistencyCheck
-        | Job::NightAudit
-        | Job::OtaSync
-        | Job::TaskReminders
-        | Job::Snapshotting
-        | Job::PartitionMaintenance => {
-            let _ = scope;
-            Ok(String::new())
+        Job::BalanceConsistencyCheck => super::balance_check::check(app, scope).await,
+        Job::ReadModelConsistencyCheck => super::read_model_check::check(app, scope).await,
+        Job::TaskReminders => super::task_reminders::remind(app).await,
+        Job::NightAudit | Job::OtaSync | Job::Snapshotting | Job::PartitionMaintenance => {
+            Ok("nothing to do yet".to_owned())
         }
     }
 }
