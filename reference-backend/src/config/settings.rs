@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::PubSub;
+
 /// A span of time in whole milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -36,6 +38,8 @@ pub struct Config {
     pub partitions: Partitions,
     /// Caches in front of the databases.
     pub cache: Cache,
+    /// Topics and their subscriptions.
+    pub pubsub: PubSub,
 }
 
 /// How requests are taken in.
