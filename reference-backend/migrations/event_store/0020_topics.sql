@@ -18,16 +18,15 @@ CREATE TABLE topic_messages (
 -- A browser that comes back asks for its organisation's messages since it left.
 CREATE INDEX topic_messages_of_org ON topic_messages (topic, org_id, position);
 
--- How far each subscription is. All messages up to `floor` are settled (handled or set aside), and those of the ranges
--- settled_from[i] ..= settled_to[i] above it; the others are delivered again by whoever takes the subscription over.
+-- How far each subscription is. All messages up to `floor` are settled (handled or set aside), and those in `settled` above
+-- it; the others are delivered again by whoever takes the subscription over.
 -- The log of finance-events is the event store: one row per shard. The other topics have one row, of shard 0.
 CREATE TABLE subscription_cursors (
-    subscription text        NOT NULL,
-    shard        smallint    NOT NULL,
-    floor        bigint      NOT NULL,
-    settled_from bigint[]    NOT NULL DEFAULT '{}',
-    settled_to   bigint[]    NOT NULL DEFAULT '{}',
-    written_at   timestamptz NOT NULL DEFAULT now(),
+    subscription text           NOT NULL,
+    shard        smallint       NOT NULL,
+    floor        bigint         NOT NULL,
+    settled      int8multirange NOT NULL DEFAULT '{}',
+    written_at   timestamptz    NOT NULL DEFAULT now(),
     PRIMARY KEY (subscription, shard)
 ) WITH (fillfactor = 50);
 

@@ -116,6 +116,7 @@ impl Config {
         above_zero("partitions.lock_tries", self.partitions.lock_tries.into());
         problems.extend(self.jobs.problems());
         problems.extend(self.contradictions());
+        problems.extend(self.pubsub.problems());
         problems
     }
 
@@ -153,7 +154,7 @@ macro_rules! sections {
     };
 }
 
-sections!(server, auth, logs, database, event_store, projections, partitions, cache, jobs,);
+sections!(server, auth, logs, database, event_store, projections, partitions, cache, jobs, pubsub,);
 
 fn section<T: DeserializeOwned>(
     layers: &Figment,

@@ -3,10 +3,12 @@
 
 mod jobs;
 mod load;
+mod pubsub;
 mod settings;
 
 pub use jobs::{JobTiming, Jobs};
 pub use load::{ConfigError, token_secret_from_env};
+pub use pubsub::{Delivery, DeliveryOverride, PubSub};
 pub use settings::{
     Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Partitions,
     Pools, Projections, ReplicaEndpoint, Replicas, Server,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Jobs;
+use super::{Jobs, PubSub};
 
 /// A span of time in whole milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,6 +40,8 @@ pub struct Config {
     pub cache: Cache,
     /// Scheduled jobs.
     pub jobs: Jobs,
+    /// Topics and their subscriptions.
+    pub pubsub: PubSub,
 }
 
 /// How requests are taken in.

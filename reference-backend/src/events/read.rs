@@ -162,6 +162,16 @@ pub(super) async fn read_shard(
     rows.into_iter().map(EventRow::into_event).collect()
 }
 
+/// The event at a position of a shard, if there is one.
+pub(crate) async fn read_event(
+    store: &PgPool,
+    shard: Shard,
+    position: i64,
+) -> Result<Option<RecordedEvent>, ReadError> {
+    let events = read_shard(store, shard, position - 1, 1).await?;
+    Ok(events.into_iter().next())
+}
+
 /// When the first event of a shard after a position was recorded.
 pub(crate) async fn first_recorded_after(
     store: &PgPool,

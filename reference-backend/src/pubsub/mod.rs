@@ -4,8 +4,21 @@
 //! cursor, and what failed, become rows. So a subscription costs a few small writes a second whatever its rate, and what a
 //! crash loses is delivered again.
 
+mod admin;
+mod catalogue;
+mod lanes;
+mod lease;
+mod log;
 mod message;
+mod meters;
+mod owner;
+mod runner;
+mod settled;
+mod subscriptions;
 mod topic;
 
+pub use admin::{AdminError, DeadLetter, Standing, Which, dead_letters, replay, skip, standings};
+pub(crate) use catalogue::is_delivered;
 pub use message::{Body, HandleError, Message, Subscriber};
+pub use subscriptions::Subscriptions;
 pub use topic::{Topic, publish};
