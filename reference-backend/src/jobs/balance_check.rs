@@ -69,9 +69,9 @@ pub(super) async fn check(app: &App, scope: Scope) -> Outcome {
         Scope::All => NaiveDate::default(),
     };
     let failed = |error: sqlx::Error| format!("look at balances: {error}");
-    let (mut tally, mut first) = (Tally::new(RepairKind::Balances), 0);
+    let (mut tally, mut first) = (Tally::new(RepairKind::Balances), 1);
     loop {
-        let page = organisations(app, first).await.map_err(failed)?;
+        let page = organisations(app, first - 1).await.map_err(failed)?;
         // The last range has no end: rows of organisations that nobody knows are looked at too.
         let next = page.last().map_or(i64::MAX, |last| last + 1);
         let wrong = wrong(app, first..next, from, from.max(covered)).await.map_err(failed)?;

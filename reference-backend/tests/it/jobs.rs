@@ -201,10 +201,13 @@ async fn people_list_run_and_look_back() {
 }
 
 /// `reference-backend jobs …`: whether it succeeded, and what it said.
-fn command(cluster: &Cluster, arguments: &[&str]) -> (bool, String) {
+pub(crate) fn command(cluster: &Cluster, arguments: &[&str]) -> (bool, String) {
     let settings = tempfile::NamedTempFile::new().unwrap();
     let socket = cluster.config("").database.primary.host;
-    std::fs::write(&settings, format!("[database.primary]\nhost = \"{socket}\"\n")).unwrap();
+    // Pages of two, so that there is more than one.
+    let text =
+        format!("[database.primary]\nhost = \"{socket}\"\n[jobs]\ncheck_organisations = 2\n");
+    std::fs::write(&settings, text).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_reference-backend"))
         .arg("jobs")
         .args(arguments)

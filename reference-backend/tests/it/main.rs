@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod consistency;
 mod event_store;
 mod http_access;
 mod http_money;

@@ -17,8 +17,8 @@ use crate::http_server::{SECRET, TOKEN_HEADER, bearer, body, json_of, populate};
 /// `reference-backend serve` with all services, asked by organisation 1.
 pub(crate) struct Program {
     pub(crate) child: Child,
-    url: String,
-    client: reqwest::Client,
+    pub(crate) url: String,
+    pub(crate) client: reqwest::Client,
     _settings: TempDir,
 }
 
@@ -87,10 +87,13 @@ impl Program {
     }
 
     async fn until_warmed(&self, organisations: u64) {
+        self.until_counted(r#"backend_cache_warmed_total{outcome="loaded"}"#, organisations).await;
+    }
+
+    async fn until_counted(&self, prefix: &str, count: u64) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while self.counted(r#"backend_cache_warmed_total{outcome="loaded"}"#).await < organisations
-        {
-            assert!(Instant::now() < deadline, "never warmed");
+        while self.counted(prefix).await < count {
+            assert!(Instant::now() < deadline, "{prefix} never came to {count}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -211,4 +214,54 @@ async fn when_off_only_what_is_asked_for_is_loaded() {
         assert_eq!(program.counted(r#"backend_reads_total{source="primary""#).await, statements);
     }
     program.stop();
+}
+
+/// Asks each screen of organisations 1 to 4 once; how many of the look-ups were hits, and how many there were.
+async fn asked_once(program: &Program) -> (u64, u64) {
+    for org in 1..=4 {
+        for path in ["/cash/position", "/finance-summary", "/properties"] {
+            let url = format!("{}/v1/orgs/{org}{path}", program.url);
+            let request = program.client.get(url).bearer_auth(bearer(org, 3600));
+            assert_eq!(request.send().await.unwrap().status(), 200);
+        }
+    }
+    let mut hits = 0;
+    for cache in ["cash", "finance-summary", "properties"] {
+        let of = format!(r#"backend_cache_requests_total{{cache="{cache}",outcome="hit""#);
+        hits += program.counted(&of).await;
+    }
+    (hits, 12)
+}
+
+#[tokio::test]
+async fn a_cold_start_with_a_warm_list_begins_with_hits() {
+    let cluster = Cluster::start().await;
+    populate(&cluster).await;
+    let program = Program::start(&cluster, "");
+    for org in 1..=4 {
+        let url = format!("{}/v1/orgs/{org}/revenues", program.url);
+        let request = program.client.post(url).bearer_auth(bearer(org, 3600)).json(&body(org, 100));
+        let answer = request.header("Idempotency-Key", Uuid::now_v7().to_string());
+        assert_eq!(answer.send().await.unwrap().status(), 201);
+    }
+    program.stop();
+
+    // Warming by an organisation's first miss is off in both, or it would lend hits to the one without a list.
+    let cold = Program::start(&cluster, "[cache]\nwarm_queue = 1\nwarm_at_once = 0\n");
+    let (without, of) = asked_once(&cold).await;
+    cold.stop();
+
+    let (done, said) = crate::jobs::command(&cluster, &["run", "cache-warming"]);
+    assert!(done && said == "cache-warming: 4 organisations by 4 events\n", "{said}");
+    let warm = Program::start(&cluster, "[jobs]\nwarm_list_interval_ms = 50\n");
+    let loaded = r#"backend_cache_list_warmed_total{outcome="loaded"}"#;
+    warm.until_counted(loaded, 4).await;
+    let (with, _) = asked_once(&warm).await;
+    println!("hits of a cold start: {without} of {of} without a list, {with} of {of} with one");
+    assert_eq!((without, with), (0, of));
+
+    let (done, said) = crate::jobs::command(&cluster, &["run", "cache-warming"]);
+    assert!(done, "{said}");
+    warm.until_counted(loaded, 8).await; // the new list too
+    warm.stop();
 }
