@@ -6,7 +6,7 @@ mod pubsub;
 mod settings;
 
 pub use load::{ConfigError, token_secret_from_env};
-pub use pubsub::{Delivery, DeliveryOverride, PubSub};
+pub use pubsub::{Delivery, DeliveryOverride, PubSub, Realtime};
 pub use settings::{
     Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Partitions,
     Pools, Projections, ReplicaEndpoint, Replicas, Server,

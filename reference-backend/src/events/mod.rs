@@ -16,7 +16,7 @@ mod writer;
 
 pub(crate) use feed::{Feed, Positions, Slice, Subscription, halves};
 pub use read::{Loaded, ReadError, load_account, read_events, snapshot_version};
-pub(crate) use read::{first_recorded_after, read_event};
+pub(crate) use read::{events_of, first_recorded_after, read_event};
 pub use shard::Shard;
 pub use store::{AppendError, Appended, EventStore, StartError};
 pub use token::{ConsistencyToken, TokenError};

@@ -138,6 +138,29 @@ pub async fn read_events(
     rows.into_iter().map(EventRow::into_event).collect()
 }
 
+/// Events of an organisation after a position of its shard, in order, at most `limit`.
+pub(crate) async fn events_of(
+    reader: &mut Reader,
+    org: OrgId,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<RecordedEvent>, ReadError> {
+    let rows: Vec<EventRow> = reader
+        .fetch_all(|| {
+            sqlx::query_as(
+                "SELECT position, org_id, aggregate_id, version, event_type, command_id, recorded_at, data \
+                 FROM events WHERE shard = $1 AND org_id = $2 AND position > $3 \
+                 ORDER BY position LIMIT $4",
+            )
+            .bind(Shard::of(org).number())
+            .bind(org.get())
+            .bind(after)
+            .bind(limit)
+        })
+        .await?;
+    rows.into_iter().map(EventRow::into_event).collect()
+}
+
 /// Events of a shard after a position, in order, at most `limit`; consecutive, or an error.
 pub(super) async fn read_shard(
     store: &PgPool,

@@ -16,6 +16,7 @@ use crate::domain::OrgId;
 use crate::events::{EventStore, ReadError};
 use crate::partitioning::Horizon;
 use crate::projections::{Projection, Projections};
+use crate::pubsub::Hub;
 use crate::telemetry::Metrics;
 
 /// One process's state.
@@ -30,6 +31,8 @@ pub(crate) struct App {
     /// The days that entries may be booked on. Grows when partitions are made.
     pub(crate) horizon: ArcSwap<Horizon>,
     pub(crate) metrics: Metrics,
+    /// Streams of browsers.
+    pub(crate) realtime: Arc<Hub>,
     pub(super) cache_reads: Counter,
 }
 

@@ -11,10 +11,14 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::app::App;
+use super::auth::Claims;
 use super::problem::Problem;
 use crate::domain::{CommandId, OrgId};
 use crate::events::ConsistencyToken;
@@ -34,17 +38,61 @@ impl FromRequestParts<Arc<App>> for Tenant {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let claims = app.verifier.verify(&parts.headers)?;
-        let path = RawPathParams::from_request_parts(parts, app)
-            .await
-            .map_err(|_| Problem::malformed("the path is not valid UTF-8"))?;
-        let org = path
-            .iter()
-            .find(|(name, _)| *name == "org")
-            .and_then(|(_, text)| OrgId::new(text.parse().ok()?).ok())
-            .ok_or_else(|| Problem::malformed("the organisation in the path is not a number"))?;
-        if claims.org == org { Ok(Self(org)) } else { Err(Problem::other_organisation()) }
+        own_organisation(claims, parts, app).await.map(Self)
     }
 }
+
+/// The organisation of the path, if the claims are its own.
+async fn own_organisation(
+    claims: Claims,
+    parts: &mut Parts,
+    app: &Arc<App>,
+) -> Result<OrgId, Problem> {
+    let path = RawPathParams::from_request_parts(parts, app)
+        .await
+        .map_err(|_| Problem::malformed("the path is not valid UTF-8"))?;
+    let org = path
+        .iter()
+        .find(|(name, _)| *name == "org")
+        .and_then(|(_, text)| OrgId::new(text.parse().ok()?).ok())
+        .ok_or_else(|| Problem::malformed("the organisation in the path is not a number"))?;
+    if claims.org == org { Ok(org) } else { Err(Problem::other_organisation()) }
+}
+
+/// As [`Tenant`], for a stream that a browser opens: its token may stand in the query as `access_token`, because an
+/// `EventSource` can set no headers. For such routes alone: what stands in a query may end in somebody's log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PageTenant {
+    pub(crate) org: OrgId,
+    /// When the token ends.
+    pub(crate) expires_at: Instant,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageToken {
+    access_token: Option<String>,
+}
+
+impl FromRequestParts<Arc<App>> for PageTenant {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let Params(PageToken { access_token }) = Params::from_request_parts(parts, app).await?;
+        let claims = match access_token {
+            Some(token) => app.verifier.verify_token(&token)?,
+            None => app.verifier.verify(&parts.headers)?,
+        };
+        let ends_at = DateTime::from_timestamp(claims.exp.try_into().unwrap_or(i64::MAX), 0);
+        let left = ends_at.map_or(STREAM_MAX, |at| (at - Utc::now()).to_std().unwrap_or_default());
+        let expires_at = Instant::now() + left.min(STREAM_MAX);
+        let org = own_organisation(claims, parts, app).await?;
+        Ok(Self { org, expires_at })
+    }
+}
+
+/// Longest life of a stream, whatever its token says.
+const STREAM_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The query string as a type. Unknown parameters are refused when the type says `deny_unknown_fields`, as all do.
 #[derive(Debug)]
@@ -147,8 +195,6 @@ impl FromRequestParts<Arc<App>> for Consistency {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
 
     #[derive(Debug, Deserialize)]

@@ -14,7 +14,9 @@ mod server;
 
 pub(crate) use api::{KeyHeader, OrgPath, Refusals, TokenHeader, WriteRefusals};
 pub(crate) use app::App;
-pub(crate) use extract::{Body, CONSISTENCY_TOKEN, Consistency, IdempotencyKey, Params, Tenant};
+pub(crate) use extract::{
+    Body, CONSISTENCY_TOKEN, Consistency, IdempotencyKey, PageTenant, Params, Tenant,
+};
 pub(crate) use problem::Problem;
 pub(crate) use reply::Reply;
 pub use server::{ServeError, serve};

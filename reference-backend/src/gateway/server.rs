@@ -22,6 +22,7 @@ use crate::db::{Database, Databases, DbError};
 use crate::events::{EventStore, StartError};
 use crate::partitioning::{self, PartitionError};
 use crate::projections::{ProjectionError, Projections};
+use crate::pubsub::{self, Hub};
 use crate::services::{self, Service};
 use crate::telemetry::Metrics;
 
@@ -78,9 +79,11 @@ pub async fn serve(
     upkeep.spawn(tend(Arc::clone(&app), closing.clone()));
     let warm = services::warm(Arc::clone(&app), hosted.to_vec(), config.cache.warm_first_pages);
     upkeep.spawn(closing.clone().run_until_cancelled_owned(warm));
+    let subscriptions = pubsub::begin(&app, &config.pubsub, &stop);
 
     let served = answer(Arc::clone(&app), config.server.listen, hosted, stop, listening).await;
 
+    subscriptions.stop().await;
     if let Some(writing) = &app.writing {
         writing.store.stop().await;
         writing.projections.stop().await;
@@ -120,6 +123,7 @@ async fn open(
         writing,
         horizon: ArcSwap::from_pointee(horizon),
         metrics,
+        realtime: Arc::new(Hub::new(&config.pubsub.realtime)),
         cache_reads: counter!("backend_reads_total",
             "source" => "cache", "server" => "cache", "reason" => "none"),
     }))
