@@ -11,10 +11,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use chrono::{DateTime, Utc};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::app::App;
@@ -43,7 +40,7 @@ impl FromRequestParts<Arc<App>> for Tenant {
 }
 
 /// The organisation of the path, if the claims are its own.
-async fn own_organisation(
+pub(super) async fn own_organisation(
     claims: Claims,
     parts: &mut Parts,
     app: &Arc<App>,
@@ -59,40 +56,23 @@ async fn own_organisation(
     if claims.org == org { Ok(org) } else { Err(Problem::other_organisation()) }
 }
 
-/// As [`Tenant`], for a stream that a browser opens: its token may stand in the query as `access_token`, because an
-/// `EventSource` can set no headers. For such routes alone: what stands in a query may end in somebody's log.
+/// The `{id}` of the path.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PageTenant {
-    pub(crate) org: OrgId,
-    /// When the token ends.
-    pub(crate) expires_at: Instant,
-}
+pub(crate) struct Id(pub(crate) Uuid);
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PageToken {
-    access_token: Option<String>,
-}
-
-impl FromRequestParts<Arc<App>> for PageTenant {
+impl FromRequestParts<Arc<App>> for Id {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let Params(PageToken { access_token }) = Params::from_request_parts(parts, app).await?;
-        let claims = match access_token {
-            Some(token) => app.verifier.verify_token(&token)?,
-            None => app.verifier.verify(&parts.headers)?,
-        };
-        let ends_at = DateTime::from_timestamp(claims.exp.try_into().unwrap_or(i64::MAX), 0);
-        let left = ends_at.map_or(STREAM_MAX, |at| (at - Utc::now()).to_std().unwrap_or_default());
-        let expires_at = Instant::now() + left.min(STREAM_MAX);
-        let org = own_organisation(claims, parts, app).await?;
-        Ok(Self { org, expires_at })
+        let path = RawPathParams::from_request_parts(parts, app).await;
+        let path = path.map_err(|_| Problem::malformed("the path is not valid UTF-8"))?;
+        path.iter()
+            .find(|(name, _)| *name == "id")
+            .and_then(|(_, text)| Uuid::try_parse(text).ok())
+            .map(Self)
+            .ok_or_else(|| Problem::malformed("the id in the path is not a UUID"))
     }
 }
-
-/// Longest life of a stream, whatever its token says.
-const STREAM_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The query string as a type. Unknown parameters are refused when the type says `deny_unknown_fields`, as all do.
 #[derive(Debug)]
@@ -195,6 +175,8 @@ impl FromRequestParts<Arc<App>> for Consistency {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
     #[derive(Debug, Deserialize)]

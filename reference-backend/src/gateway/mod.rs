@@ -5,18 +5,22 @@ mod api;
 mod app;
 mod auth;
 mod extract;
+mod fresh;
 mod guard;
 mod meter;
+mod page;
 mod problem;
 mod reply;
 mod router;
 mod server;
 
-pub(crate) use api::{KeyHeader, OrgPath, Refusals, TokenHeader, WriteRefusals};
+pub(crate) use api::{IdPath, KeyHeader, OrgPath, Refusals, TokenHeader, WriteRefusals};
 pub(crate) use app::App;
 pub(crate) use extract::{
-    Body, CONSISTENCY_TOKEN, Consistency, IdempotencyKey, PageTenant, Params, Tenant,
+    Body, CONSISTENCY_TOKEN, Consistency, Id, IdempotencyKey, Params, Tenant,
 };
+pub(crate) use fresh::Fresh;
+pub(crate) use page::PageTenant;
 pub(crate) use problem::Problem;
 pub(crate) use reply::Reply;
 pub use server::{ServeError, serve};

@@ -12,4 +12,6 @@ mod partitions;
 mod projections;
 mod pubsub;
 mod reads;
+mod table_plans;
+mod tables;
 mod warming;
