@@ -1,5 +1,5 @@
 //! The commands of the program. The only place that writes to standard output: one line when `serve` listens, or what
-//! `config show` was asked for.
+//! `config show` or `jobs` was asked for.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, token_secret_from_env};
 use crate::db;
 use crate::gateway;
+use crate::jobs::JobsCommand;
 use crate::services::Service;
 use crate::telemetry::{Metrics, init_logs};
 
@@ -34,6 +35,8 @@ enum Action {
     Migrate(Migrate),
     /// Look at the settings.
     Config(ConfigCommand),
+    /// Look at scheduled jobs, or run one.
+    Jobs(JobsCommand),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -100,6 +103,11 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Action::Config(ConfigCommand { action: ConfigAction::Show { config } }) => {
             let text = toml::to_string_pretty(&load(config.as_deref())?)?;
             Ok(std::io::stdout().write_all(text.as_bytes())?)
+        }
+        Action::Jobs(jobs) => {
+            let config = load(jobs.config.as_deref())?;
+            init_logs(&config.logs)?;
+            Ok(std::io::stdout().write_all(jobs.run(&config).await?.as_bytes())?)
         }
     }
 }

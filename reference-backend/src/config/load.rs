@@ -114,6 +114,7 @@ impl Config {
         above_zero("projections.retry_first_ms", projections.retry_first_ms.0);
         above_zero("cache.warm_queue", self.cache.warm_queue as u64);
         above_zero("partitions.lock_tries", self.partitions.lock_tries.into());
+        problems.extend(self.jobs.problems());
         problems.extend(self.contradictions());
         problems.extend(self.pubsub.problems());
         problems
@@ -153,7 +154,7 @@ macro_rules! sections {
     };
 }
 
-sections!(server, auth, logs, database, event_store, projections, partitions, cache, pubsub,);
+sections!(server, auth, logs, database, event_store, projections, partitions, cache, jobs, pubsub,);
 
 fn section<T: DeserializeOwned>(
     layers: &Figment,

@@ -1,10 +1,12 @@
 //! One typed tree of settings: embedded `default.toml` < a file < the environment (`BACKEND__SECTION__SETTING`).
 //! Checked whole; all problems are reported at once.
 
+mod jobs;
 mod load;
 mod pubsub;
 mod settings;
 
+pub use jobs::{JobTiming, Jobs};
 pub use load::{ConfigError, token_secret_from_env};
 pub use pubsub::{Delivery, DeliveryOverride, PubSub, Realtime};
 pub use settings::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::PubSub;
+use super::{Jobs, PubSub};
 
 /// A span of time in whole milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub struct Config {
     pub partitions: Partitions,
     /// Caches in front of the databases.
     pub cache: Cache,
+    /// Scheduled jobs.
+    pub jobs: Jobs,
     /// Topics and their subscriptions.
     pub pubsub: PubSub,
 }

@@ -23,6 +23,7 @@ use crate::telemetry::Metrics;
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) settings: config::Server,
+    pub(crate) jobs: config::Jobs,
     pub(crate) verifier: Verifier,
     pub(crate) databases: Databases,
     pub(crate) caches: Arc<Caches>,

@@ -23,4 +23,5 @@ pub(crate) use fresh::Fresh;
 pub(crate) use page::PageTenant;
 pub(crate) use problem::Problem;
 pub(crate) use reply::Reply;
+pub(crate) use server::open;
 pub use server::{ServeError, serve};

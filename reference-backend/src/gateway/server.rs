@@ -20,6 +20,7 @@ use crate::cache::Caches;
 use crate::config::Config;
 use crate::db::{Database, Databases, DbError};
 use crate::events::{EventStore, StartError};
+use crate::jobs;
 use crate::partitioning::{self, PartitionError};
 use crate::projections::{ProjectionError, Projections};
 use crate::pubsub::{self, Hub};
@@ -79,10 +80,17 @@ pub async fn serve(
     upkeep.spawn(tend(Arc::clone(&app), closing.clone()));
     let warm = services::warm(Arc::clone(&app), hosted.to_vec(), config.cache.warm_first_pages);
     upkeep.spawn(closing.clone().run_until_cancelled_owned(warm));
+    let (first_pages, at_once) = (config.cache.warm_first_pages, config.cache.warm_at_once);
+    let listed = services::warm_listed(Arc::clone(&app), hosted.to_vec(), first_pages, at_once);
+    upkeep.spawn(closing.clone().run_until_cancelled_owned(listed));
+    // Ends at the first moment of a stop: a run that is given back is taken over the sooner.
+    let jobs_stop = stop.child_token();
+    upkeep.spawn(jobs::run_schedules(Arc::clone(&app), jobs_stop.clone()));
     let subscriptions = pubsub::begin(&app, &config.pubsub, &stop);
 
     let served = answer(Arc::clone(&app), config.server.listen, hosted, stop, listening).await;
 
+    jobs_stop.cancel();
     subscriptions.stop().await;
     if let Some(writing) = &app.writing {
         writing.store.stop().await;
@@ -95,7 +103,8 @@ pub async fn serve(
     served
 }
 
-async fn open(
+/// One process's state, ready to answer; what [`serve`] does before it listens.
+pub(crate) async fn open(
     config: &Config,
     secret: &SecretString,
     hosted: &[Service],
@@ -117,6 +126,7 @@ async fn open(
     };
     Ok(Arc::new(App {
         settings: config.server.clone(),
+        jobs: config.jobs.clone(),
         verifier: Verifier::new(secret, config.auth.leeway_seconds),
         databases,
         caches,

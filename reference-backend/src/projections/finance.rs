@@ -90,7 +90,7 @@ fn added_by_property(events: &[&RecordedEvent]) -> BTreeMap<Property, BTreeMap<N
 type BalanceRow = (i64, Uuid, NaiveDate, i64, i64, i64);
 
 /// Per property: the last row before the first day added to, and all rows from that day on, by date.
-async fn read_balances(
+pub(super) async fn read_balances(
     connection: &mut PgConnection,
     added: &BTreeMap<Property, BTreeMap<NaiveDate, Added>>,
 ) -> Result<BTreeMap<Property, Vec<Balance>>, sqlx::Error> {
@@ -130,7 +130,7 @@ async fn read_balances(
 }
 
 /// Through the parent with `ON CONFLICT`, which locks the partitions it touches; `UPDATE … FROM` would lock all of them.
-async fn write_balances(
+pub(super) async fn write_balances(
     connection: &mut PgConnection,
     rows: Vec<(Property, Balance)>,
 ) -> Result<(), sqlx::Error> {

@@ -4,6 +4,7 @@
 //! had, so that each event counts exactly once. A projection that fails tries again and shows. Only an event that breaks a rule of
 //! the tables, alone and not just in its batch, is set aside as a dead letter, counted and kept; no event is dropped in silence.
 
+mod accounts_at;
 mod balances;
 mod checkpoint;
 mod dead_letter;
@@ -12,10 +13,13 @@ mod follower;
 mod name;
 mod observer;
 mod progress;
+mod repair;
 mod run;
 mod summary;
 
+pub(crate) use accounts_at::{ACCOUNTS_AT, AccountAt, Categories, shards_of};
 pub use checkpoint::ProjectionError;
 pub use name::Projection;
 pub use observer::Observer;
+pub(crate) use repair::{RepairError, RepairKind, repair};
 pub use run::Projections;

@@ -31,4 +31,4 @@ mod users;
 mod warm;
 
 pub use service::{Service, UnknownService};
-pub(crate) use warm::warm;
+pub(crate) use warm::{warm, warm_listed};

@@ -15,15 +15,20 @@ use crate::common::{Cluster, Replica};
 use crate::http_server::{SECRET, TOKEN_HEADER, bearer, body, json_of, populate};
 
 /// `reference-backend serve` with all services, asked by organisation 1.
-struct Program {
-    child: Child,
+pub(crate) struct Program {
+    pub(crate) child: Child,
     url: String,
     client: reqwest::Client,
     _settings: TempDir,
 }
 
 impl Program {
-    fn start(cluster: &Cluster, more: &str) -> Self {
+    pub(crate) fn start(cluster: &Cluster, more: &str) -> Self {
+        Self::serving(cluster, &[], more)
+    }
+
+    /// With some services only; none named means all.
+    pub(crate) fn serving(cluster: &Cluster, services: &[&str], more: &str) -> Self {
         let settings = tempfile::tempdir().unwrap();
         let file = settings.path().join("backend.toml");
         let socket = cluster.config("").database.primary.host;
@@ -34,6 +39,7 @@ impl Program {
         let mut child = Command::new(env!("CARGO_BIN_EXE_reference-backend"))
             .args(["serve", "--config"])
             .arg(&file)
+            .args(services.iter().flat_map(|service| ["--services", service]))
             .env("PLIMSOLL_BACKEND_TOKEN_SECRET", SECRET)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -46,13 +52,13 @@ impl Program {
         Self { child, url, client: reqwest::Client::new(), _settings: settings }
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}/v1/orgs/1{path}", self.url);
         self.client.request(method, url).bearer_auth(bearer(1, 3600))
     }
 
     /// Records an entry, and returns its consistency token.
-    async fn post(&self, side: &str, cents: i64) -> String {
+    pub(crate) async fn post(&self, side: &str, cents: i64) -> String {
         let request = self.request(Method::POST, &format!("/{side}")).json(&body(1, cents));
         let answer =
             request.header("Idempotency-Key", Uuid::now_v7().to_string()).send().await.unwrap();
@@ -73,7 +79,7 @@ impl Program {
     }
 
     /// The sum of the series that begin with `prefix`.
-    async fn counted(&self, prefix: &str) -> u64 {
+    pub(crate) async fn counted(&self, prefix: &str) -> u64 {
         let page = self.client.get(format!("{}/metrics", self.url)).send().await.unwrap();
         let page = page.text().await.unwrap();
         let series = page.lines().filter(|line| line.starts_with(prefix));
@@ -90,7 +96,7 @@ impl Program {
     }
 
     /// Ends it as an operator would, and it must end well.
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
         assert!(self.child.wait().unwrap().success());
     }
@@ -105,7 +111,7 @@ impl Drop for Program {
     }
 }
 
-fn read_from(answer: &Response) -> &str {
+pub(crate) fn read_from(answer: &Response) -> &str {
     answer.headers()["x-read-from"].to_str().unwrap()
 }
 

@@ -1,0 +1,27 @@
+//! Which work belongs to which job.
+
+use super::Job;
+use super::runs::Outcome;
+use crate::gateway::App;
+
+/// How much a check looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// What is recent.
+    Recent,
+    /// Everything.
+    All,
+}
+
+/// Does a job's work once.
+pub(super) async fn work(app: &App, job: Job, scope: Scope) -> Outcome {
+    match job {
+        Job::CacheWarming => super::cache_warming::rank(app).await,
+        Job::BalanceConsistencyCheck => super::balance_check::check(app, scope).await,
+        Job::ReadModelConsistencyCheck => super::read_model_check::check(app, scope).await,
+        Job::TaskReminders => super::task_reminders::remind(app).await,
+        Job::NightAudit | Job::OtaSync | Job::Snapshotting | Job::PartitionMaintenance => {
+            Ok("nothing to do yet".to_owned())
+        }
+    }
+}
