@@ -8,13 +8,14 @@ use super::notices::{LargeEntries, tell_of_dead_letters};
 use super::{Subscriber, Subscriptions};
 use crate::config::PubSub;
 use crate::gateway::App;
+use crate::jobs::BalanceRepair;
 
 /// Starts the subscriptions, the notices of dead letters, and the feeder of the streams to browsers. All of them end with
 /// `stop`: streams at its first moment, because a server that ends waits for them.
 pub(crate) fn begin(app: &App, settings: &PubSub, stop: &CancellationToken) -> Subscriptions {
     let started = Subscriptions::under(stop.child_token());
     let store = app.writing.as_ref().map(|writing| &writing.store);
-    let feed = store.map(|store| Arc::clone(store.feed()));
+    let feed = app.following.as_ref().map(|following| Arc::clone(&following.feed));
     let poll = settings.poll_interval_ms.duration();
     let (hub, db) = (Arc::clone(&app.realtime), app.databases.clone());
     started.spawn(|stop| hub.run(db.clone(), feed, poll, stop));
@@ -25,5 +26,5 @@ pub(crate) fn begin(app: &App, settings: &PubSub, stop: &CancellationToken) -> S
 
 fn subscribers(app: &App, settings: &PubSub) -> Vec<Arc<dyn Subscriber>> {
     let large = LargeEntries { db: app.databases.clone(), cents: settings.large_entry_cents };
-    vec![Arc::new(large)]
+    vec![Arc::new(large), Arc::new(BalanceRepair(app.databases.clone()))]
 }

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod event_store;
+mod following;
 mod http_access;
 mod http_money;
 mod http_server;
@@ -13,6 +14,7 @@ mod partitions;
 mod projections;
 mod pubsub;
 mod reads;
+mod snapshots;
 mod table_plans;
 mod tables;
 mod warming;
