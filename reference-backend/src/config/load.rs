@@ -115,6 +115,8 @@ impl Config {
         above_zero("cache.warm_queue", self.cache.warm_queue as u64);
         above_zero("partitions.lock_tries", self.partitions.lock_tries.into());
         problems.extend(self.jobs.problems());
+        problems.extend(self.snapshots.problems());
+        problems.extend(self.following.problems());
         problems.extend(self.contradictions());
         problems.extend(self.pubsub.problems());
         problems
@@ -154,7 +156,20 @@ macro_rules! sections {
     };
 }
 
-sections!(server, auth, logs, database, event_store, projections, partitions, cache, jobs, pubsub,);
+sections!(
+    server,
+    auth,
+    logs,
+    database,
+    event_store,
+    snapshots,
+    projections,
+    following,
+    partitions,
+    cache,
+    jobs,
+    pubsub,
+);
 
 fn section<T: DeserializeOwned>(
     layers: &Figment,

@@ -27,6 +27,28 @@ pub struct PubSub {
     pub lease_retry_ms: Millis,
     /// An organisation is notified of entries from this amount up.
     pub large_entry_cents: i64,
+    /// Streams of browsers.
+    pub realtime: Realtime,
+}
+
+/// Streams of browsers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Realtime {
+    /// Streams of this process.
+    pub streams_max: usize,
+    /// Streams of one organisation in this process.
+    pub streams_per_organisation_max: usize,
+    /// Updates that may wait for one browser; one that reads more slowly is cut off.
+    pub buffer_updates: usize,
+    /// Longest silence on a stream; then a comment is sent.
+    pub heartbeat_ms: Millis,
+    /// Updates read back for a browser that returns; one that missed more has to load its page anew.
+    pub resume_updates_max: usize,
+    /// Time after which a browser that lost its stream comes back.
+    pub reconnect_ms: Millis,
+    /// Batches of events that may wait for the streams' feeder.
+    pub feed_batches: usize,
 }
 
 /// How messages of a subscription are delivered.
@@ -99,6 +121,13 @@ impl PubSub {
             ("poll_interval_ms", self.poll_interval_ms.0 == 0),
             ("statement_timeout_ms", self.statement_timeout_ms.0 == 0),
             ("lease_retry_ms", self.lease_retry_ms.0 == 0),
+            (
+                "realtime.streams_per_organisation_max",
+                self.realtime.streams_per_organisation_max == 0,
+            ),
+            ("realtime.buffer_updates", self.realtime.buffer_updates == 0),
+            ("realtime.heartbeat_ms", self.realtime.heartbeat_ms.0 == 0),
+            ("realtime.feed_batches", self.realtime.feed_batches == 0),
         ] {
             if zero {
                 problems.push(format!("pubsub.{name} = 0: expected a number from 1 up"));

@@ -8,6 +8,7 @@ mod extract;
 mod fresh;
 mod guard;
 mod meter;
+mod page;
 mod problem;
 mod reply;
 mod router;
@@ -19,6 +20,7 @@ pub(crate) use extract::{
     Body, CONSISTENCY_TOKEN, Consistency, Id, IdempotencyKey, Params, Tenant,
 };
 pub(crate) use fresh::Fresh;
+pub(crate) use page::PageTenant;
 pub(crate) use problem::Problem;
 pub(crate) use reply::Reply;
 pub(crate) use server::open;

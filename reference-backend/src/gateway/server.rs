@@ -13,16 +13,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::app::{App, Writing};
+use super::app::{App, Following, Writing};
 use super::auth::Verifier;
 use super::router::router;
 use crate::cache::Caches;
 use crate::config::Config;
 use crate::db::{Database, Databases, DbError};
-use crate::events::{EventStore, StartError};
+use crate::events::{EventStore, Feed, StartError, snapshots};
 use crate::jobs;
 use crate::partitioning::{self, PartitionError};
 use crate::projections::{ProjectionError, Projections};
+use crate::pubsub::{self, Hub};
 use crate::services::{self, Service};
 use crate::telemetry::Metrics;
 
@@ -77,6 +78,12 @@ pub async fn serve(
     let closing = CancellationToken::new();
     upkeep.spawn(metrics.upkeep(closing.clone()));
     upkeep.spawn(tend(Arc::clone(&app), closing.clone()));
+    if let Some(Writing { store }) = &app.writing {
+        let events = store.subscribe(&app.databases, store.feed().heads());
+        let settings = config.snapshots.clone();
+        let snapshots = snapshots::follow(app.databases.clone(), events, settings, closing.clone());
+        upkeep.spawn(snapshots);
+    }
     let warm = services::warm(Arc::clone(&app), hosted.to_vec(), config.cache.warm_first_pages);
     upkeep.spawn(closing.clone().run_until_cancelled_owned(warm));
     let (first_pages, at_once) = (config.cache.warm_first_pages, config.cache.warm_at_once);
@@ -85,13 +92,17 @@ pub async fn serve(
     // Ends at the first moment of a stop: a run that is given back is taken over the sooner.
     let jobs_stop = stop.child_token();
     upkeep.spawn(jobs::run_schedules(Arc::clone(&app), jobs_stop.clone()));
+    let subscriptions = pubsub::begin(&app, &config.pubsub, &stop);
 
     let served = answer(Arc::clone(&app), config.server.listen, hosted, stop, listening).await;
 
     jobs_stop.cancel();
+    subscriptions.stop().await;
     if let Some(writing) = &app.writing {
         writing.store.stop().await;
-        writing.projections.stop().await;
+    }
+    if let Some(following) = &app.following {
+        following.projections.stop().await;
     }
     closing.cancel();
     upkeep.close();
@@ -111,16 +122,7 @@ pub(crate) async fn open(
     let today = Utc::now().date_naive();
     let horizon = partitioning::horizon(databases.write(Database::Finance), today).await?;
     let caches = Arc::new(Caches::new(&config.cache));
-    let writes = [Service::Revenues, Service::Expenses];
-    let writing = if hosted.iter().any(|service| writes.contains(service)) {
-        let store = EventStore::start(&databases, &config.event_store).await?;
-        let observer = Arc::clone(&caches);
-        let projections =
-            Projections::start(&databases, &store, &config.projections, observer).await?;
-        Some(Writing { store, projections })
-    } else {
-        None
-    };
+    let (writing, following) = take_part(config, hosted, &databases, &caches).await?;
     Ok(Arc::new(App {
         settings: config.server.clone(),
         jobs: config.jobs.clone(),
@@ -128,11 +130,36 @@ pub(crate) async fn open(
         databases,
         caches,
         writing,
+        following,
         horizon: ArcSwap::from_pointee(horizon),
         metrics,
+        realtime: Arc::new(Hub::new(&config.pubsub.realtime)),
         cache_reads: counter!("backend_reads_total",
             "source" => "cache", "server" => "cache", "reason" => "none"),
     }))
+}
+
+/// Starts to write events and project them, or to follow who does, as the hosted services need.
+async fn take_part(
+    config: &Config,
+    hosted: &[Service],
+    databases: &Databases,
+    caches: &Arc<Caches>,
+) -> Result<(Option<Writing>, Option<Following>), ServeError> {
+    let observer = Arc::clone(caches);
+    if hosted.iter().any(|service| service.appends_events()) {
+        let store = EventStore::start(databases, &config.event_store).await?;
+        let projections = Projections::start(databases, &store, config, observer).await?;
+        let feed = Arc::clone(store.feed());
+        return Ok((Some(Writing { store }), Some(Following { feed, projections })));
+    }
+    if !hosted.iter().any(|service| service.shows_events()) {
+        return Ok((None, None));
+    }
+    let feed = Feed::of_store(databases).await.map_err(ProjectionError::from)?;
+    let feed = Arc::new(feed);
+    let projections = Projections::watch(databases, &feed, config, observer).await?;
+    Ok((None, Some(Following { feed, projections })))
 }
 
 /// Accepts and answers until told to stop; then gives what is in flight a bounded time.

@@ -16,9 +16,12 @@ mod progress;
 mod repair;
 mod run;
 mod summary;
+mod watcher;
 
 pub(crate) use accounts_at::{ACCOUNTS_AT, AccountAt, Categories, shards_of};
 pub use checkpoint::ProjectionError;
+#[expect(unused_imports, reason = "the repair of balances begins with it")]
+pub(crate) use checkpoint::correct;
 pub use name::Projection;
 pub use observer::Observer;
 pub(crate) use repair::{RepairError, RepairKind, repair};

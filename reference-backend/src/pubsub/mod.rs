@@ -5,12 +5,16 @@
 //! crash loses is delivered again.
 
 mod admin;
+mod begin;
 mod catalogue;
+mod hub;
 mod lanes;
 mod lease;
 mod log;
+mod mark;
 mod message;
 mod meters;
+mod notices;
 mod owner;
 mod runner;
 mod settled;
@@ -18,7 +22,10 @@ mod subscriptions;
 mod topic;
 
 pub use admin::{AdminError, DeadLetter, Standing, Which, dead_letters, replay, skip, standings};
+pub(crate) use begin::begin;
 pub(crate) use catalogue::is_delivered;
+pub(crate) use hub::{Hub, Next, Place, Refused, Seat, Update};
+pub(crate) use mark::Mark;
 pub use message::{Body, HandleError, Message, Subscriber};
 pub use subscriptions::Subscriptions;
 pub use topic::{Topic, publish};

@@ -29,7 +29,25 @@ impl Subscriptions {
         settings: &PubSub,
         subscribers: Vec<Arc<dyn Subscriber>>,
     ) -> Self {
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let started = Self::under(CancellationToken::new());
+        started.work_for(db, events, settings, subscribers);
+        started
+    }
+
+    /// None yet; all of them will end when `stop` is cancelled.
+    pub(super) fn under(stop: CancellationToken) -> Self {
+        let tasks = TaskTracker::new();
+        tasks.close();
+        Self { tasks, stop }
+    }
+
+    pub(super) fn work_for(
+        &self,
+        db: &Databases,
+        events: Option<&EventStore>,
+        settings: &PubSub,
+        subscribers: Vec<Arc<dyn Subscriber>>,
+    ) {
         for subscriber in subscribers {
             let log = match (subscriber.topic(), events) {
                 (Topic::FinanceEvents, Some(store)) => Log::Events(store.clone()),
@@ -43,12 +61,18 @@ impl Subscriptions {
                 delivery: settings.delivery_of(subscriber.name()),
                 meters: Meters::of(subscriber.name()),
                 subscriber,
-                stop: stop.clone(),
+                stop: self.stop.clone(),
             };
-            tasks.spawn(runner.run());
+            self.tasks.spawn(runner.run());
         }
-        tasks.close();
-        Self { tasks, stop }
+    }
+
+    /// A task that ends with the subscriptions.
+    pub(super) fn spawn<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        task: impl FnOnce(CancellationToken) -> F,
+    ) {
+        self.tasks.spawn(task(self.stop.clone()));
     }
 
     /// Lets handlers finish for a short time, writes the cursors, and gives the leases back.

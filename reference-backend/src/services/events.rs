@@ -8,9 +8,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 
+use super::accounts;
 use crate::db::Database;
 use crate::domain::{CommandId, Entry, PropertyId, RecordedEvent, Version};
-use crate::events::{read_events, snapshot_version};
+use crate::events::{read_events, read_snapshot};
 use crate::gateway::{App, Consistency, Params, Problem, Reply, Tenant};
 use crate::projections::Projection;
 
@@ -18,7 +19,7 @@ const LIMIT: i64 = 100;
 const LIMIT_MAX: i64 = 1_000;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().route("/v1/orgs/{org}/events", get(list))
+    OpenApiRouter::new().route("/v1/orgs/{org}/events", get(list)).merge(accounts::routes())
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,7 +75,7 @@ async fn list(
     }
     let freshness = app.as_of(org, Projection::Finance, consistency).await?;
     let mut reader = app.databases.read(Database::EventStore, freshness);
-    let snapshot_version = snapshot_version(&mut reader, org, property).await?;
+    let snapshot_version = read_snapshot(&mut reader, org, property).await?.latest.version;
     let after = after_version.unwrap_or(Version::ZERO);
     let events = read_events(&mut reader, org, property, after, limit).await?;
     let events = events.iter().map(EventAnswer::from).collect();

@@ -6,6 +6,7 @@
 mod common;
 mod consistency;
 mod event_store;
+mod following;
 mod http_access;
 mod http_money;
 mod http_server;
@@ -14,6 +15,7 @@ mod partitions;
 mod projections;
 mod pubsub;
 mod reads;
+mod snapshots;
 mod table_plans;
 mod tables;
 mod warming;
