@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use chrono::{NaiveDate, Utc};
 use serde::Deserialize;
 use serde_json::Value;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgTransaction};
 use sqlx::types::Json;
 use tracing::info;
 use uuid::Uuid;
@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::Projection;
 use super::accounts_at::{ACCOUNTS_AT, AccountAt, Categories, shards_of};
 use super::balances::{Added, rebuild};
+use super::checkpoint::correct;
 use super::finance::{read_balances, write_balances};
 use crate::db::{Database, Databases};
 use crate::domain::{OrgId, PropertyId};
@@ -89,26 +90,14 @@ pub(crate) async fn repair(
     Ok(changed)
 }
 
-/// Locks the checkpoint of a shard; where it is.
-async fn lock(
-    connection: &mut PgConnection,
-    projection: Projection,
-    org: OrgId,
-) -> sqlx::Result<i64> {
-    let lock = "SELECT position FROM projection_checkpoints WHERE projection = $1 AND shard = $2 FOR UPDATE";
-    let position = sqlx::query_scalar(lock).bind(projection.name()).bind(Shard::of(org).number());
-    Ok(position.fetch_optional(connection).await?.unwrap_or_default())
-}
-
-async fn begin_epoch(
-    connection: &mut PgConnection,
-    projection: Projection,
-    org: OrgId,
-) -> sqlx::Result<()> {
-    let begin =
-        "UPDATE projection_checkpoints SET epoch = epoch + 1 WHERE projection = $1 AND shard = $2";
-    let begun = sqlx::query(begin).bind(projection.name()).bind(Shard::of(org).number());
-    begun.execute(connection).await.map(drop)
+/// Where nothing was wrong, nobody need drop what they hold.
+async fn end(transaction: PgTransaction<'_>, changed: u64) -> Result<u64, RepairError> {
+    if changed > 0 {
+        transaction.commit().await?;
+    } else {
+        transaction.rollback().await?;
+    }
+    Ok(changed)
 }
 
 const ENTRIES: &str = "\
@@ -133,7 +122,7 @@ async fn repair_balances(
     let pool = databases.write(Database::Finance);
     let covered = partitioning::horizon(pool, Utc::now().date_naive()).await?.first;
     let mut transaction = pool.begin().await?;
-    lock(&mut transaction, Projection::Finance, org).await?;
+    correct(&mut transaction, Projection::Finance, Shard::of(org)).await?;
     let account = (org, property);
     let whole = BTreeMap::from([(account, BTreeMap::from([(from, Added::default())]))]);
     let stored = read_balances(&mut transaction, &whole).await?.remove(&account);
@@ -153,10 +142,8 @@ async fn repair_balances(
         remove.bind(rebuilt.gone).execute(&mut *transaction).await?;
         let rows = rebuilt.changed.into_iter().map(|row| (account, row)).collect();
         write_balances(&mut transaction, rows).await?;
-        begin_epoch(&mut transaction, Projection::Finance, org).await?;
     }
-    transaction.commit().await?;
-    Ok(changed)
+    end(transaction, changed).await
 }
 
 const SUMMARY: &str = "\
@@ -184,7 +171,7 @@ async fn repair_summary(
     property: PropertyId,
 ) -> Result<u64, RepairError> {
     let mut transaction = databases.write(Database::ReadModels).begin().await?;
-    let position = lock(&mut transaction, Projection::FinanceSummary, org).await?;
+    let position = correct(&mut transaction, Projection::FinanceSummary, Shard::of(org)).await?;
     let (shard, orgs) = (vec![Shard::of(org).number()], vec![org.get()]);
     let accounts: Vec<AccountAt> = sqlx::query_as(ACCOUNTS_AT)
         .bind(shard)
@@ -201,11 +188,7 @@ async fn repair_summary(
             remove.execute(&mut *transaction).await?.rows_affected()
         }
     };
-    if changed > 0 {
-        begin_epoch(&mut transaction, Projection::FinanceSummary, org).await?;
-    }
-    transaction.commit().await?;
-    Ok(changed)
+    end(transaction, changed).await
 }
 
 async fn write_summary(

@@ -1,13 +1,17 @@
 //! The consistency checks: every kind of wrong row is found, right ones and ones in flight are not.
 
+use std::time::{Duration, Instant};
+
 use chrono::{Days, TimeDelta};
 use reference_backend::domain::{Action, Command};
 use reference_backend::projections::Projection;
+use reqwest::Method;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::common::{Backend, Cluster, entry, org, property, revenue, today};
-use crate::http_server::populate;
+use crate::common::{Backend, Cluster, Replica, entry, org, property, revenue, today};
+use crate::http_server::{json_of, populate};
 use crate::jobs::command;
+use crate::warming::{Program, read_from};
 
 /// Runs a check by hand; what it said.
 fn check(cluster: &Cluster, arguments: &[&str]) -> String {
@@ -274,4 +278,126 @@ async fn a_task_that_is_due_is_reminded_of_once_and_again_when_put_off() {
         sqlx::query_scalar::<_, String>(told).fetch_all(&mut shared).await.unwrap().len(),
         2
     );
+}
+
+/// Until the repair has settled all findings.
+async fn settled(cluster: &Cluster) {
+    let mut health = cluster.admin("plimsoll_health_check").await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let open = "SELECT count(*) FROM findings WHERE settled_at IS NULL";
+    while sqlx::query_scalar::<_, i64>(open).fetch_one(&mut health).await.unwrap() > 0 {
+        assert!(Instant::now() < deadline, "the findings were never repaired");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Until an answer of organisation 1 says so.
+async fn until_shown(program: &Program, path: &str, figure: &str, cents: i64) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let answer = program.request(Method::GET, path).send().await.unwrap();
+        let shown = json_of(answer).await[figure].as_i64().unwrap();
+        if shown == cents {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{path} still shows {shown}, not {cents}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_is_found_published_repaired_and_shown_right_while_entries_come() {
+    let cluster = Cluster::start().await;
+    booked(&cluster).await;
+    let mut finance = cluster.admin("plimsoll_finance").await;
+    let mut models = cluster.admin("plimsoll_read_models").await;
+    let spoil = async |finance: &mut PgConnection, models: &mut PgConnection| {
+        sqlx::raw_sql(
+            "UPDATE daily_cash_balances_partitioned SET revenue_cents = revenue_cents + 1000, closing_cents = closing_cents + 1000 \
+                 WHERE org_id = 1 AND date = current_date - 2; \
+             UPDATE daily_cash_balances_partitioned SET opening_cents = opening_cents + 1000, closing_cents = closing_cents + 1000 \
+                 WHERE org_id = 1 AND date > current_date - 2",
+        )
+        .execute(finance)
+        .await
+        .unwrap();
+        sqlx::raw_sql(
+            "UPDATE finance_summaries SET revenue_cents = revenue_cents + 1000 WHERE org_id = 1",
+        )
+        .execute(models)
+        .await
+        .unwrap();
+    };
+    spoil(&mut finance, &mut models).await;
+    // A replica that has the wrong rows and will not see the repair, and yet may be asked.
+    let replica = Replica::of(&cluster).await;
+    let mut on_replica = replica.admin().await;
+    sqlx::raw_sql("SELECT pg_wal_replay_pause()").execute(&mut on_replica).await.unwrap();
+    let settings = format!(
+        "[database.replica_choice]\nlag_max_ms = 600000\n[cache]\nwarm_at_once = 0\n\
+         [[database.replicas]]\nname = \"replica-1\"\nhost = \"{}\"\nport = {}\n",
+        replica.socket().display(),
+        replica.port(),
+    );
+    let program = Program::start(&cluster, &settings);
+    program.until_counted(r#"backend_replica_healthy{replica="replica-1"}"#, 1).await;
+    let revenue: i64 = (0..9).map(|back| 100 + back).sum();
+    let total = revenue - (0..9).map(|back| 10 + back).sum::<i64>();
+    let first = program.request(Method::GET, "/cash/position").send().await.unwrap();
+    assert_eq!(read_from(&first), "replica-1");
+    until_shown(&program, "/cash/position", "total_cents", total + 1000).await;
+    until_shown(&program, "/finance-summary", "revenue_cents", revenue + 1000).await;
+
+    // Entries of the same account come all the while.
+    let entries = async {
+        for _ in 0..30 {
+            program.post("revenues", 1).await;
+        }
+    };
+    let repairs = async {
+        for check_of in [BALANCES, SUMMARIES] {
+            let found = format!("{check_of}: 4 organisations, 1 findings\n");
+            assert_eq!(check(&cluster, &[check_of, "--all"]), found);
+        }
+        settled(&cluster).await;
+    };
+    tokio::join!(entries, repairs);
+    until_shown(&program, "/cash/position", "total_cents", total + 30).await;
+    until_shown(&program, "/finance-summary", "revenue_cents", revenue + 30).await;
+    // Nothing old comes back, and what comes now counts once.
+    program.post("revenues", 1).await;
+    until_shown(&program, "/cash/position", "total_cents", total + 31).await;
+    until_shown(&program, "/finance-summary", "revenue_cents", revenue + 31).await;
+    for check_of in [BALANCES, SUMMARIES] {
+        let clean = format!("{check_of}: 4 organisations, 0 findings\n");
+        assert_eq!(check(&cluster, &[check_of, "--all"]), clean);
+    }
+
+    // Every other kind of wrong row can be repaired as well.
+    for spoil in [
+        "DELETE FROM daily_cash_balances_partitioned WHERE org_id = 1 AND date = current_date - 8",
+        "DELETE FROM daily_cash_balances_partitioned WHERE org_id = 1 AND date > current_date - 3",
+        "INSERT INTO daily_cash_balances_partitioned SELECT org_id, property_id, date + 1, 0, 7, 0, 7 \
+             FROM daily_cash_balances_partitioned WHERE org_id = 1 AND date = current_date",
+    ] {
+        sqlx::raw_sql(spoil).execute(&mut finance).await.unwrap();
+        assert!(check(&cluster, &[BALANCES, "--all"]).ends_with("1 findings\n"), "{spoil}");
+        settled(&cluster).await;
+    }
+    for spoil in [
+        "DELETE FROM finance_summaries WHERE org_id = 2",
+        "UPDATE finance_summaries SET doc = doc || '{\"expense_categories\": []}', last_entry_date = NULL WHERE org_id = 3",
+        "INSERT INTO finance_summaries SELECT org_id, gen_random_uuid(), 1, 1, 1, NULL, 1, doc FROM finance_summaries \
+             WHERE org_id = 4",
+    ] {
+        sqlx::raw_sql(spoil).execute(&mut models).await.unwrap();
+        assert!(check(&cluster, &[SUMMARIES, "--all"]).ends_with("1 findings\n"), "{spoil}");
+        settled(&cluster).await;
+    }
+    for check_of in [BALANCES, SUMMARIES] {
+        let clean = format!("{check_of}: 4 organisations, 0 findings\n");
+        assert_eq!(check(&cluster, &[check_of, "--all"]), clean);
+    }
+    until_shown(&program, "/cash/position", "total_cents", total + 31).await;
+    program.stop();
 }

@@ -90,7 +90,7 @@ impl Program {
         self.until_counted(r#"backend_cache_warmed_total{outcome="loaded"}"#, organisations).await;
     }
 
-    async fn until_counted(&self, prefix: &str, count: u64) {
+    pub(crate) async fn until_counted(&self, prefix: &str, count: u64) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while self.counted(prefix).await < count {
             assert!(Instant::now() < deadline, "{prefix} never came to {count}");
