@@ -10,7 +10,7 @@ use super::extract::Consistency;
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::cache::{Caches, Live, LiveCache, LiveError, Loaded, Lookup};
-use crate::config;
+use crate::config::{self, Config};
 use crate::db::{Database, Databases, Freshness};
 use crate::domain::OrgId;
 use crate::events::{ConsistencyToken, EventStore, Feed, ReadError, Shard, is_committed};
@@ -23,7 +23,8 @@ use crate::telemetry::Metrics;
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) settings: config::Server,
-    pub(crate) jobs: config::Jobs,
+    /// As at the start.
+    pub(crate) config: Arc<Config>,
     pub(crate) verifier: Verifier,
     pub(crate) databases: Databases,
     pub(crate) caches: Arc<Caches>,

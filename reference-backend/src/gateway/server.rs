@@ -125,7 +125,7 @@ pub(crate) async fn open(
     let (writing, following) = take_part(config, hosted, &databases, &caches).await?;
     Ok(Arc::new(App {
         settings: config.server.clone(),
-        jobs: config.jobs.clone(),
+        config: Arc::new(config.clone()),
         verifier: Verifier::new(secret, config.auth.leeway_seconds),
         databases,
         caches,

@@ -62,7 +62,7 @@ pub(super) async fn check(app: &App, scope: Scope) -> Outcome {
     let covered = app.horizon.load().first;
     let from = match scope {
         Scope::Recent => {
-            let days = Days::new(u64::from(app.jobs.check_recent_days) - 1);
+            let days = Days::new(u64::from(app.config.jobs.check_recent_days) - 1);
             Utc::now().date_naive() - days
         }
         // 1970: before any books, and a day that PostgreSQL knows.

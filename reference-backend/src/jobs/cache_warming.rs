@@ -34,13 +34,13 @@ pub(super) async fn rank(app: &App) -> Outcome {
 
 /// Organisations and their events, the busiest first.
 async fn busiest(app: &App) -> sqlx::Result<Vec<(i64, i64)>> {
-    let most = i64::from(app.jobs.warm_organisations);
+    let most = i64::from(app.config.jobs.warm_organisations);
     let counted = stream::iter(Shard::all().map(Ok)).try_fold(
         HashMap::new(),
         async |mut counts: HashMap<i64, i64>, shard| {
             let mut reader = app.databases.read(Database::EventStore, Freshness::Any);
             let query = || {
-                let recent = i64::from(app.jobs.warm_recent_events);
+                let recent = i64::from(app.config.jobs.warm_recent_events);
                 sqlx::query_as(BUSIEST).bind(shard.number()).bind(recent).bind(most)
             };
             counts.extend(reader.fetch_all::<(i64, i64)>(query).await?);
@@ -49,7 +49,7 @@ async fn busiest(app: &App) -> sqlx::Result<Vec<(i64, i64)>> {
     );
     let mut ranked: Vec<_> = counted.await?.into_iter().collect();
     ranked.sort_unstable_by_key(|(org, events)| (std::cmp::Reverse(*events), *org));
-    ranked.truncate(app.jobs.warm_organisations as usize);
+    ranked.truncate(app.config.jobs.warm_organisations as usize);
     Ok(ranked)
 }
 

@@ -48,7 +48,7 @@ const RECORD: &str = "\
 /// The next organisations after one, as many as one statement looks at.
 pub(super) async fn organisations(app: &App, after: i64) -> sqlx::Result<Vec<i64>> {
     let mut reader = app.databases.read(Database::Shared, Freshness::Any);
-    let most = i64::from(app.jobs.check_organisations);
+    let most = i64::from(app.config.jobs.check_organisations);
     let query = || sqlx::query_as(ORGANISATIONS).bind(after).bind(most);
     let rows: Vec<(i64,)> = reader.fetch_all(query).await?;
     Ok(rows.into_iter().map(|(org,)| org).collect())

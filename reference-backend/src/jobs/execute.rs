@@ -24,7 +24,7 @@ pub(super) async fn execute(
 ) -> Option<Outcome> {
     let (job, started) = (run.job, Instant::now());
     info!(%job, scheduled_at = %run.scheduled_at, attempts = run.attempts, "a job runs");
-    let limit = app.jobs.timing(job).time_limit_ms.duration();
+    let limit = app.config.jobs.timing(job).time_limit_ms.duration();
     let working = AssertUnwindSafe(timeout(limit, work(app, job, scope))).catch_unwind();
     let outcome = tokio::select! {
         biased;
@@ -54,7 +54,7 @@ pub(super) async fn execute(
 /// Sends heartbeats; ends when the run is another's, or must be taken to be because no heartbeat came through for too long.
 async fn until_lost(app: &App, runs: &Runs, run: &Run) {
     let (interval, dead_after) =
-        (app.jobs.heartbeat_ms.duration(), app.jobs.dead_after_ms.duration());
+        (app.config.jobs.heartbeat_ms.duration(), app.config.jobs.dead_after_ms.duration());
     let mut last = Instant::now();
     loop {
         sleep(interval).await;
@@ -95,7 +95,7 @@ async fn record(app: &App, runs: &Runs, run: &Run, outcome: &Outcome) {
         Ok(false) => warn!(job = %run.job, "a run ended that was another's by then"),
         Err(error) => warn!(%error, job = %run.job, "the end of a run could not be recorded"),
     }
-    if let Err(error) = runs.prune(run.job, app.jobs.history_days).await {
+    if let Err(error) = runs.prune(run.job, app.config.jobs.history_days).await {
         warn!(%error, job = %run.job, "old runs could not be removed");
     }
 }

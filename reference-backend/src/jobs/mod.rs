@@ -25,6 +25,7 @@ mod read_model_check;
 mod runs;
 mod schedule;
 mod scheduler;
+mod snapshotting;
 mod task_reminders;
 mod work;
 

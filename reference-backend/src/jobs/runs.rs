@@ -75,7 +75,7 @@ const TAKE_OVER: &str = "\
     RETURNING scheduled_at, attempts";
 
 const GIVE_UP: &str = "\
-    UPDATE job_runs SET finished_at = clock_timestamp(), outcome = 'failed', detail = 'its process died' \
+    UPDATE job_runs SET finished_at = clock_timestamp(), outcome = 'failed', detail = 'its process ended before it did' \
     WHERE job = $1 AND finished_at IS NULL AND heartbeat_at < clock_timestamp() - $2";
 
 /// No row when the run is another's by now.

@@ -24,7 +24,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(300);
 
 /// Runs all jobs by their schedules until told to stop. A run in progress is then given back.
 pub(crate) async fn run_schedules(app: Arc<App>, stop: CancellationToken) {
-    if !app.jobs.enabled {
+    if !app.config.jobs.enabled {
         return;
     }
     let (runs, loops) =
@@ -73,7 +73,7 @@ impl Scheduled {
                         warn!(%error, job = %self.job, "the runs of a job could not be looked at");
                     }
                     failing = true;
-                    self.app.jobs.heartbeat_ms.duration()
+                    self.app.config.jobs.heartbeat_ms.duration()
                 }
             };
             self.stop.run_until_cancelled(sleep(wait)).await;
@@ -81,7 +81,7 @@ impl Scheduled {
     }
 
     async fn next(&self, begun: &mut Option<DateTime<Utc>>) -> sqlx::Result<Next> {
-        let (jobs, timing) = (&self.app.jobs, self.timing());
+        let (jobs, timing) = (&self.app.config.jobs, self.timing());
         let state = self.runs.state(self.job).await?;
         if let Some(heartbeat_at) = state.heartbeat_at {
             return self.beside(state.now, heartbeat_at).await;
@@ -99,7 +99,7 @@ impl Scheduled {
 
     /// While there is a run that is not finished: takes it over when its process died.
     async fn beside(&self, now: DateTime<Utc>, heartbeat_at: DateTime<Utc>) -> sqlx::Result<Next> {
-        let (jobs, timing) = (&self.app.jobs, self.timing());
+        let (jobs, timing) = (&self.app.config.jobs, self.timing());
         let dead_after = jobs.dead_after_ms.duration();
         let age = (now - heartbeat_at).to_std().unwrap_or_default();
         if age < dead_after {
@@ -119,11 +119,12 @@ impl Scheduled {
         let wait = (next - state.now).to_std().unwrap_or_default();
         let mut hasher = DefaultHasher::new();
         (self.runs.process(), self.job.name(), next).hash(&mut hasher);
-        let jitter = Duration::from_millis(hasher.finish() % (self.app.jobs.jitter_ms.0 + 1));
+        let jitter =
+            Duration::from_millis(hasher.finish() % (self.app.config.jobs.jitter_ms.0 + 1));
         (wait + jitter).min(SLEEP_MAX)
     }
 
     fn timing(&self) -> &JobTiming {
-        self.app.jobs.timing(self.job)
+        self.app.config.jobs.timing(self.job)
     }
 }

@@ -20,7 +20,8 @@ pub(super) async fn work(app: &App, job: Job, scope: Scope) -> Outcome {
         Job::BalanceConsistencyCheck => super::balance_check::check(app, scope).await,
         Job::ReadModelConsistencyCheck => super::read_model_check::check(app, scope).await,
         Job::TaskReminders => super::task_reminders::remind(app).await,
-        Job::NightAudit | Job::OtaSync | Job::Snapshotting | Job::PartitionMaintenance => {
+        Job::Snapshotting => super::snapshotting::take(app).await,
+        Job::NightAudit | Job::OtaSync | Job::PartitionMaintenance => {
             Ok("nothing to do yet".to_owned())
         }
     }

@@ -47,8 +47,7 @@ pub(crate) const ACCOUNTS_AT: &str = "\
         coalesce(k.entries, 0) + coalesce(c.entries, 0) AS entries, \
         (coalesce(k.version, 0) + coalesce(c.entries, 0))::int AS version, \
         c.last_date AS last_entry_date, c.revenue_categories, c.expense_categories \
-    FROM kept k FULL JOIN changes c USING (org_id, aggregate_id) \
-    WHERE coalesce(k.version, 0) + coalesce(c.entries, 0) > 0";
+    FROM kept k FULL JOIN changes c USING (org_id, aggregate_id)";
 
 /// A row of [`ACCOUNTS_AT`].
 #[derive(Debug, Clone, FromRow)]

@@ -40,7 +40,7 @@ pub(crate) async fn warm_listed(
     if at_once == 0 {
         return;
     }
-    let mut tick = tokio::time::interval(app.jobs.warm_list_interval_ms.duration());
+    let mut tick = tokio::time::interval(app.config.jobs.warm_list_interval_ms.duration());
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = None;
     loop {

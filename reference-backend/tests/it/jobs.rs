@@ -142,6 +142,48 @@ async fn a_stop_gives_the_run_back_and_missed_instants_are_made_up_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_slept_does_not_end_a_run_that_was_taken_over() {
+    let cluster = Cluster::start().await;
+    let mut health = cluster.admin("plimsoll_health_check").await;
+    let mut models = cluster.admin("plimsoll_read_models").await;
+    let first = Program::serving(&cluster, &["cash"], EVERY_SECOND);
+    until(&mut health, "did it run", |rows| !rows.is_empty()).await;
+    let mut held = models.begin().await.unwrap();
+    let lock = "LOCK TABLE warm_list IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut *held).await.unwrap();
+    let running = |rows: &[Row]| rows.last().is_some_and(|(.., outcome)| outcome.is_none());
+    until(&mut health, "was a run held up", |rows| {
+        running(rows)
+            && Utc::now() - rows.last().unwrap().0 > chrono::TimeDelta::milliseconds(1_200)
+    })
+    .await;
+    let sleeper = Pid::from_raw(first.child.id().cast_signed());
+    kill(sleeper, Signal::SIGSTOP).unwrap();
+    let second = Program::serving(&cluster, &["cash"], EVERY_SECOND);
+    let taken = until(&mut health, "was it taken over", |rows| {
+        rows.last().is_some_and(|(.., attempts, _)| *attempts == 2)
+    })
+    .await;
+    // The sleeper's work could go on now; its heartbeat comes first, or the end of its run finds it another's.
+    held.rollback().await.unwrap();
+    kill(sleeper, Signal::SIGCONT).unwrap();
+    let rows = until(&mut health, "did both go on", |rows| {
+        rows.len() > taken.len() + 2
+            && processes(&rows[taken.len()..]).len() == 2
+            && rows.last().is_some_and(|(.., outcome)| outcome.is_some())
+    })
+    .await;
+    let redone = &rows[taken.len() - 1];
+    assert_eq!((redone.2, redone.3.as_deref()), (2, Some("done")));
+    assert!(is_of(&second, &redone.1), "{redone:?}");
+    for pair in rows.windows(2) {
+        assert_eq!(pair[1].0 - pair[0].0, chrono::TimeDelta::seconds(1), "{pair:#?}");
+    }
+    first.stop();
+    second.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_takes_too_long_has_failed() {
     let cluster = Cluster::start().await;
     let mut health = cluster.admin("plimsoll_health_check").await;
@@ -182,6 +224,16 @@ async fn people_list_run_and_look_back() {
     let (_, text) = jobs(&["history", "cache-warming"]);
     assert!(text.contains("by hand  done in ") && text.lines().count() == 1, "{text}");
 
+    sqlx::query(
+        "INSERT INTO job_runs (job, scheduled_at, process, finished_at, outcome) \
+         SELECT 'cache-warming', now() - make_interval(days => d), 'other', now(), 'done' FROM unnest('{89,91,92}'::int[]) d",
+    )
+    .execute(&mut health)
+    .await
+    .unwrap();
+    jobs(&["run", "cache-warming"]);
+    let (_, text) = jobs(&["history", "cache-warming"]);
+    assert_eq!(text.lines().count(), 3, "runs of more than 90 days ago are gone: {text}");
     sqlx::query("INSERT INTO job_runs (job, scheduled_at, process) VALUES ('cache-warming', now(), 'other')")
         .execute(&mut health)
         .await
