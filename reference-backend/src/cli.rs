@@ -1,5 +1,5 @@
 //! The commands of the program. The only place that writes to standard output: one line when `serve` listens, or what
-//! `config show` or `jobs` was asked for.
+//! `config show`, `jobs` or `subscriptions` was asked for.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use crate::config::{Config, token_secret_from_env};
 use crate::db;
 use crate::gateway;
 use crate::jobs::JobsCommand;
+use crate::pubsub::SubscriptionsCommand;
 use crate::services::Service;
 use crate::telemetry::{Metrics, init_logs};
 
@@ -37,6 +38,8 @@ enum Action {
     Config(ConfigCommand),
     /// Look at scheduled jobs, or run one.
     Jobs(JobsCommand),
+    /// Look at subscriptions and their dead letters, deliver these again, or let them go.
+    Subscriptions(SubscriptionsCommand),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -108,6 +111,11 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             let config = load(jobs.config.as_deref())?;
             init_logs(&config.logs)?;
             Ok(std::io::stdout().write_all(jobs.run(&config).await?.as_bytes())?)
+        }
+        Action::Subscriptions(subscriptions) => {
+            let config = load(subscriptions.config.as_deref())?;
+            init_logs(&config.logs)?;
+            Ok(std::io::stdout().write_all(subscriptions.run(&config).await?.as_bytes())?)
         }
     }
 }

@@ -146,8 +146,9 @@ async fn take_part(
     databases: &Databases,
     caches: &Arc<Caches>,
 ) -> Result<(Option<Writing>, Option<Following>), ServeError> {
-    let observer = Arc::clone(caches);
-    if hosted.iter().any(|service| service.appends_events()) {
+    let appends = hosted.iter().any(|service| service.appends_events());
+    let observer = Arc::new(pubsub::Counted::new(Arc::clone(caches) as _, appends));
+    if appends {
         let store = EventStore::start(databases, &config.event_store).await?;
         let projections = Projections::start(databases, &store, config, observer).await?;
         let feed = Arc::clone(store.feed());

@@ -41,9 +41,9 @@ pub struct Standing {
     pub name: &'static str,
     /// What it follows.
     pub topic: &'static str,
-    /// Who keeps its place: `checkpoint`, `cursor`, `memory` or `job`.
+    /// Who keeps its place: `checkpoint`, `cursor` or `memory`.
     pub kept: &'static str,
-    /// Messages published and not settled. None where each process, or each aggregate, has a place of its own.
+    /// Messages published and not settled. None where each process has a place of its own.
     pub behind: Option<i64>,
     /// Messages that failed and wait for their next delivery.
     pub waiting: i64,
@@ -120,7 +120,7 @@ pub async fn standings(db: &Databases) -> Result<Vec<Standing>, AdminError> {
         all.push(match entry.kept {
             Kept::Cursor => of_cursor(db.write(Database::EventStore), standing).await?,
             Kept::Checkpoint(projection) => of_checkpoint(db, projection, standing).await?,
-            Kept::Memory | Kept::Job => standing,
+            Kept::Memory => standing,
         });
     }
     Ok(all)

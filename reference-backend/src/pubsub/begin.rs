@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::notices::{LargeEntries, tell_of_dead_letters};
+use super::notices::{Announced, LargeEntries, tell_of_dead_letters};
 use super::{Subscriber, Subscriptions};
 use crate::config::PubSub;
 use crate::gateway::App;
@@ -26,5 +26,7 @@ pub(crate) fn begin(app: &App, settings: &PubSub, stop: &CancellationToken) -> S
 
 fn subscribers(app: &App, settings: &PubSub) -> Vec<Arc<dyn Subscriber>> {
     let large = LargeEntries { db: app.databases.clone(), cents: settings.large_entry_cents };
-    vec![Arc::new(large), Arc::new(BalanceRepair(app.databases.clone()))]
+    let repair = BalanceRepair(app.databases.clone());
+    let repair = Announced { repair, db: app.databases.clone() };
+    vec![Arc::new(large), Arc::new(repair)]
 }

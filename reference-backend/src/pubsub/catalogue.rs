@@ -10,10 +10,8 @@ pub(super) enum Kept {
     Checkpoint(Projection),
     /// A cursor: its messages are delivered, retried and set aside here.
     Cursor,
-    /// Every process for itself, in memory: it begins with the newest and needs nothing older.
+    /// In memory: each process begins with the newest, and what it missed is read back by other means.
     Memory,
-    /// A job, for each aggregate with what it makes: how far a snapshot is stands in the snapshot.
-    Job,
 }
 
 impl Kept {
@@ -22,7 +20,6 @@ impl Kept {
             Self::Checkpoint(_) => "checkpoint",
             Self::Cursor => "cursor",
             Self::Memory => "memory",
-            Self::Job => "job",
         }
     }
 }
@@ -46,7 +43,7 @@ pub(super) const SUBSCRIPTIONS: [Entry; 7] = [
     events("cache", Kept::Memory),
     events(REALTIME, Kept::Memory),
     events(NOTIFICATIONS, Kept::Cursor),
-    events("snapshots", Kept::Job),
+    events("snapshots", Kept::Memory),
     Entry { name: BALANCE_REPAIR, topic: Topic::BalanceCorrections, kept: Kept::Cursor },
 ];
 

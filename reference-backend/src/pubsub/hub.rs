@@ -13,6 +13,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use chrono::Utc;
 use metrics::{Counter, Gauge, counter, gauge};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -22,12 +23,12 @@ use tracing::warn;
 
 use super::catalogue::REALTIME;
 use super::log::messages_after;
-use super::meters::Meters;
+use super::meters::{Flow, Lag};
 use super::{Mark, Message, Topic};
 use crate::config::Realtime;
 use crate::db::{Database, Databases};
 use crate::domain::{OrgId, RecordedEvent};
-use crate::events::{Feed, Positions, Shard};
+use crate::events::{ConsistencyToken, Feed, Positions, Shard};
 
 /// Most events taken from the feed at a time.
 const BATCH: usize = 2_000;
@@ -79,7 +80,8 @@ impl Update {
 pub(crate) struct Hub {
     state: Mutex<State>,
     settings: Realtime,
-    meters: Meters,
+    flow: Flow,
+    lag: Lag,
     streams: Gauge,
     slow: Counter,
     refused: Counter,
@@ -128,7 +130,8 @@ impl Hub {
         Self {
             state: Mutex::default(),
             settings: settings.clone(),
-            meters: Meters::of(REALTIME),
+            flow: Flow::of(REALTIME),
+            lag: Lag::of(REALTIME),
             streams: gauge!("backend_realtime_streams"),
             slow: counter!("backend_realtime_slow_total"),
             refused: counter!("backend_shed_total", "where" => "realtime"),
@@ -284,8 +287,7 @@ impl Hub {
         let before = listeners.len();
         listeners.retain(|listener| match listener.out.try_send(Arc::clone(update)) {
             Ok(()) => {
-                self.meters.delivered.increment(1);
-                self.meters.acked.increment(1);
+                self.flow.took(1);
                 true
             }
             Err(TrySendError::Full(_)) => {
@@ -303,9 +305,17 @@ impl Hub {
     }
 
     fn show_lag(&self, feed: &Feed) {
-        let events = self.state().events;
-        let behind: i64 = feed.heads().iter().zip(events).map(|(head, seen)| head - seen).sum();
-        self.meters.lag_messages.set(behind.max(0) as f64);
+        let (seen, heads) = (self.state().events, feed.heads());
+        let behind: i64 = heads.iter().zip(seen).map(|(head, seen)| head - seen).sum();
+        let oldest = Shard::all()
+            .filter(|shard| seen[shard.index()] < heads[shard.index()])
+            .filter_map(|shard| {
+                let position = seen[shard.index()];
+                feed.oldest_after(ConsistencyToken { shard, position })
+            })
+            .min();
+        let age = oldest.map_or(0.0, |at| (Utc::now() - at).as_seconds_f64());
+        self.lag.set(behind, age);
     }
 
     fn leave(&self, org: OrgId, id: u64) {

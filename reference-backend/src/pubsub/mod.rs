@@ -7,6 +7,7 @@
 mod admin;
 mod begin;
 mod catalogue;
+mod cli;
 mod hub;
 mod lanes;
 mod lease;
@@ -24,8 +25,10 @@ mod topic;
 pub use admin::{AdminError, DeadLetter, Standing, Which, dead_letters, replay, skip, standings};
 pub(crate) use begin::begin;
 pub(crate) use catalogue::is_delivered;
+pub use cli::SubscriptionsCommand;
 pub(crate) use hub::{Hub, Next, Place, Refused, Seat, Update};
 pub(crate) use mark::Mark;
 pub use message::{Body, HandleError, Message, Subscriber};
+pub(crate) use meters::{Counted, Flow, Lag};
 pub use subscriptions::Subscriptions;
 pub use topic::{Topic, publish};

@@ -112,6 +112,33 @@ fn of_large_entry(event: &RecordedEvent) -> Notice {
     }
 }
 
+/// Tells the organisation's browsers, after a repair, which figures to load anew.
+#[derive(Debug)]
+pub(super) struct Announced<S> {
+    pub(super) repair: S,
+    pub(super) db: Databases,
+}
+
+impl<S: Subscriber> Subscriber for Announced<S> {
+    fn name(&self) -> &'static str {
+        self.repair.name()
+    }
+
+    fn topic(&self) -> Topic {
+        self.repair.topic()
+    }
+
+    fn handle<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<(), HandleError>> {
+        Box::pin(async move {
+            self.repair.handle(message).await?;
+            let told = json!({"type": "correction", "of": message.data()});
+            let mut connection = self.db.write(Database::EventStore).acquire().await?;
+            publish(&mut connection, Topic::RealtimeUpdates, message.org, &told).await?;
+            Ok(())
+        })
+    }
+}
+
 /// A dead letter that nobody was told of: id, organisation, subscription, shard, position.
 type Unnoticed = (i64, i64, String, i16, i64);
 

@@ -258,9 +258,8 @@ impl Owner {
         let floors: i64 = self.settled.values().map(Settled::floor).sum();
         let behind = (heads - floors).max(0);
         let oldest = self.lanes.oldest().or(self.last_read_at).filter(|_| behind > 0);
-        let age = oldest.map_or(0.0, |at| (Utc::now() - at).as_seconds_f64().max(0.0));
-        self.run.meters.lag_messages.set(behind as f64);
-        self.run.meters.lag_seconds.set(age);
+        let age = oldest.map_or(0.0, |at| (Utc::now() - at).as_seconds_f64());
+        self.run.meters.lag.set(behind, age);
         self.run.meters.dead_letters.set(dead_letters as f64);
         for replay in self.lease.replays().await? {
             self.replay(replay).await;

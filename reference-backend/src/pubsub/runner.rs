@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -29,6 +30,7 @@ impl Runner {
     /// Works until told to stop.
     pub(super) async fn run(self) {
         let name = self.subscriber.name();
+        let owned = gauge!("backend_subscription_owned", "subscription" => name);
         while !self.stop.is_cancelled() {
             let worked = self.stop.run_until_cancelled(self.acquire()).await;
             let ended = match worked {
@@ -36,9 +38,9 @@ impl Runner {
                 Some(Err(error)) => Err(error),
                 Some(Ok(lease)) => {
                     info!("{name} is owned by this process");
-                    self.meters.owned.set(1.0);
+                    owned.set(1.0);
                     let ended = self.own(lease).await;
-                    self.meters.owned.set(0.0);
+                    owned.set(0.0);
                     self.meters.in_flight.set(0.0);
                     ended
                 }

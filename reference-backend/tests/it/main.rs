@@ -9,6 +9,7 @@ mod event_store;
 mod following;
 mod http_access;
 mod http_money;
+mod http_realtime;
 mod http_server;
 mod jobs;
 mod partitions;
