@@ -1,6 +1,8 @@
 //! The commands of the program. The only place that writes to standard output: one line when `serve` listens, or what
 //! `config show`, `jobs` or `subscriptions` was asked for.
 
+mod projections;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,6 +42,8 @@ enum Action {
     Jobs(JobsCommand),
     /// Look at subscriptions and their dead letters, deliver these again, or let them go.
     Subscriptions(SubscriptionsCommand),
+    /// Tables that follow the events: build them anew.
+    Projections(projections::Command),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -103,6 +107,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             let today = Utc::now().date_naive();
             Ok(db::migrate(&config, migrate.history_months, today).await?)
         }
+        Action::Projections(command) => projections::run(command).await,
         Action::Config(ConfigCommand { action: ConfigAction::Show { config } }) => {
             let text = toml::to_string_pretty(&load(config.as_deref())?)?;
             Ok(std::io::stdout().write_all(text.as_bytes())?)

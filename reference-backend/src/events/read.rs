@@ -121,7 +121,7 @@ pub(crate) async fn events_of(
 }
 
 /// Events of a shard after a position, in order, at most `limit`; consecutive, or an error.
-pub(super) async fn read_shard(
+pub(crate) async fn read_shard(
     store: &PgPool,
     shard: Shard,
     after: i64,
