@@ -1,4 +1,4 @@
-//! `orgs`: an organisation's own record, its name to be changed, and the list of its properties.
+//! `orgs`: an organisation's own record, and its name to be changed.
 
 use std::sync::Arc;
 
@@ -10,9 +10,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use utoipa_axum::router::OpenApiRouter;
-use uuid::Uuid;
 
-use crate::cache::{Asker, Fixed, Lookup, OrgRecord, PropertyList};
+use crate::cache::{Asker, Fixed, Lookup, OrgRecord};
 use crate::db::{Database, Freshness};
 use crate::domain::{OrgId, Version};
 use crate::gateway::{App, Body, Problem, Reply, Tenant};
@@ -21,9 +20,7 @@ use crate::gateway::{App, Body, Problem, Reply, Tenant};
 const NAME_CHARS_MAX: usize = 200;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new()
-        .route("/v1/orgs/{org}", get(show).patch(rename))
-        .route("/v1/orgs/{org}/properties", get(list_properties))
+    OpenApiRouter::new().route("/v1/orgs/{org}", get(show).patch(rename))
 }
 
 #[derive(Debug, FromRow, Serialize)]
@@ -119,52 +116,4 @@ async fn update_name(app: &App, org: OrgId, name: &str) -> Result<Option<OrgReco
             Err(error.into())
         }
     }
-}
-
-async fn list_properties(
-    Tenant(org): Tenant,
-    State(app): State<Arc<App>>,
-) -> Result<Reply, Problem> {
-    let found = properties(&app, org, Asker::Request).await;
-    let (found, lookup) = found.map_err(|error| Problem::from(&*error))?;
-    let list = found.value.as_ref().ok_or_else(|| no_such(org))?;
-    Ok(Reply { body: list.body.clone(), from: app.answered(lookup, found.from) })
-}
-
-#[derive(Debug, FromRow, Serialize)]
-struct PropertyRow {
-    property_id: Uuid,
-    name: String,
-    city: String,
-    rooms: i32,
-    created_at: DateTime<Utc>,
-}
-
-#[derive(Debug, Serialize)]
-struct PropertiesAnswer<'a> {
-    properties: &'a [PropertyRow],
-}
-
-/// An organisation's properties, from the cache where possible. Also how a write learns whether a property is the
-/// organisation's own.
-pub(super) async fn properties(
-    app: &App,
-    org: OrgId,
-    asker: Asker,
-) -> Result<(Arc<Fixed<PropertyList>>, Lookup), Arc<sqlx::Error>> {
-    let load = async { load_properties(app, org).await.map(Arc::new) };
-    app.caches.properties.get_or_load(org, asker, load).await
-}
-
-const PROPERTIES: &str = "\
-    SELECT property_id, name, city, rooms, created_at FROM properties WHERE org_id = $1 \
-    ORDER BY property_id";
-
-async fn load_properties(app: &App, org: OrgId) -> sqlx::Result<Fixed<PropertyList>> {
-    let mut reader = app.databases.read(Database::Hospitality, Freshness::Any);
-    let query = || sqlx::query_as(PROPERTIES).bind(org.get());
-    let rows: Vec<PropertyRow> = reader.fetch_all(query).await?;
-    let ids = rows.iter().map(|row| row.property_id.into()).collect();
-    let body = Reply::json(&PropertiesAnswer { properties: &rows }, "").body;
-    Ok(Fixed { value: Some(PropertyList { ids, body }), from: reader.source().server() })
 }
