@@ -115,6 +115,7 @@ impl Config {
         above_zero("cache.warm_queue", self.cache.warm_queue as u64);
         above_zero("partitions.lock_tries", self.partitions.lock_tries.into());
         problems.extend(self.contradictions());
+        problems.extend(self.objects.problems(self.server.request_timeout_ms));
         problems
     }
 
@@ -152,7 +153,7 @@ macro_rules! sections {
     };
 }
 
-sections!(server, auth, logs, database, event_store, projections, partitions, cache,);
+sections!(server, auth, logs, database, event_store, projections, partitions, cache, objects,);
 
 fn section<T: DeserializeOwned>(
     layers: &Figment,

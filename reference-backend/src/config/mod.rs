@@ -2,9 +2,11 @@
 //! Checked whole; all problems are reported at once.
 
 mod load;
+mod objects;
 mod settings;
 
 pub use load::{ConfigError, token_secret_from_env};
+pub use objects::{BytesMax, ObjectStoreKind, Objects, S3};
 pub use settings::{
     Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Partitions,
     Pools, Projections, ReplicaEndpoint, Replicas, Server,

@@ -36,6 +36,8 @@ pub struct Config {
     pub partitions: Partitions,
     /// Caches in front of the databases.
     pub cache: Cache,
+    /// Where objects are kept.
+    pub objects: super::Objects,
 }
 
 /// How requests are taken in.

@@ -14,6 +14,7 @@ use crate::config;
 use crate::db::{Databases, Freshness};
 use crate::domain::OrgId;
 use crate::events::{EventStore, ReadError};
+use crate::objects::Objects;
 use crate::partitioning::Horizon;
 use crate::projections::{Projection, Projections};
 use crate::telemetry::Metrics;
@@ -25,6 +26,7 @@ pub(crate) struct App {
     pub(crate) verifier: Verifier,
     pub(crate) databases: Databases,
     pub(crate) caches: Arc<Caches>,
+    pub(crate) objects: Objects,
     /// None where no service that writes is hosted.
     pub(crate) writing: Option<Writing>,
     /// The days that entries may be booked on. Grows when partitions are made.
