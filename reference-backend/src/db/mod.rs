@@ -10,6 +10,7 @@ mod names;
 mod pools;
 mod reader;
 mod replicas;
+mod written;
 
 pub use choice::{Freshness, Source};
 pub use lsn::Lsn;
@@ -17,3 +18,4 @@ pub use migrate::{MigrateError, migrate};
 pub use names::Database;
 pub use pools::{Databases, DbError};
 pub use reader::Reader;
+pub use written::{WriteToken, WriteTokenError};

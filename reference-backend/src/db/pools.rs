@@ -1,7 +1,7 @@
 //! The pools, and who gets a connection from which.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::choice::Limits;
 use super::replicas::{self, Replica};
-use super::{Database, Freshness, Reader};
+use super::{Database, Freshness, Lsn, Reader};
 use crate::config;
 
 /// Why a database could not be used.
@@ -48,6 +48,8 @@ pub(super) struct Inner {
     pub(super) primary_read: Vec<PgPool>,
     pub(super) replicas: Vec<Replica>,
     pub(super) turn: AtomicUsize,
+    /// How far the primary is known to have written. Only grows.
+    pub(super) written: AtomicU64,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -97,6 +99,7 @@ impl Databases {
             primary_read,
             replicas: replicas.collect(),
             turn: AtomicUsize::new(0),
+            written: AtomicU64::new(0),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             config: config.clone(),
@@ -166,6 +169,10 @@ impl Databases {
         }
     }
 
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
     fn watch(&self) {
         let inner = &self.0;
         inner.tasks.spawn(replicas::watch(Arc::clone(inner), inner.stop.clone()));
@@ -180,6 +187,10 @@ impl Databases {
 }
 
 impl Inner {
+    pub(super) fn saw_written(&self, lsn: Lsn) {
+        self.written.fetch_max(lsn.bytes(), Ordering::Relaxed);
+    }
+
     fn publish_in_use(&self) {
         let in_use = |pool: &PgPool| f64::from(pool.size()) - pool.num_idle() as f64;
         for database in Database::ALL {

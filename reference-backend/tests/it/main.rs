@@ -11,4 +11,6 @@ mod http_server;
 mod partitions;
 mod projections;
 mod reads;
+mod table_plans;
+mod tables;
 mod warming;
