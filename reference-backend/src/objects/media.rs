@@ -17,7 +17,8 @@ impl Media {
     /// Bytes from the start that tell all types apart.
     pub(super) const HEAD: usize = 12;
 
-    const ALL: [Self; 4] = [Self::Jpeg, Self::Png, Self::Webp, Self::Pdf];
+    /// All types.
+    pub const ALL: [Self; 4] = [Self::Jpeg, Self::Png, Self::Webp, Self::Pdf];
 
     /// As in `Content-Type`.
     pub const fn name(self) -> &'static str {

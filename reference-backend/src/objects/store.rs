@@ -131,15 +131,7 @@ impl Objects {
         let Place { store, part_bytes } = self.place(bucket)?;
         let mut writer = BufWriter::with_capacity(Arc::clone(store), key.into(), *part_bytes)
             .with_max_concurrency(PARTS_AT_ONCE);
-        let written = async {
-            let digest = self
-                .read(bucket, media, body, async |chunk| {
-                    writer.put(chunk).await.map_err(failed("write", bucket, key))
-                })
-                .await?;
-            Ok(digest)
-        };
-        let written = match written.await {
+        let written = match self.read(bucket, media, body, Some((&mut writer, key))).await {
             Ok(digest) => digest,
             Err(error) => {
                 // Nothing is to be seen yet; what cannot be cleaned up now, the sweep will.
@@ -167,7 +159,7 @@ impl Objects {
         body: impl Stream<Item = Result<Bytes, E>>,
     ) -> Result<Digest, ObjectsError> {
         let _room = self.room.try_acquire().map_err(|_| ObjectsError::Busy)?;
-        self.read(bucket, media, body, async |_| Ok(())).await
+        self.read(bucket, media, body, None).await
     }
 
     async fn read<E>(
@@ -175,14 +167,16 @@ impl Objects {
         bucket: Bucket,
         media: Media,
         body: impl Stream<Item = Result<Bytes, E>>,
-        mut each: impl AsyncFnMut(Bytes) -> Result<(), ObjectsError>,
+        mut into: Option<(&mut BufWriter, Key)>,
     ) -> Result<Digest, ObjectsError> {
         let mut intake = Intake::new(media, bucket.bytes_max(&self.settings.bytes_max));
         let mut body = std::pin::pin!(body);
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|_| ObjectsError::CutOff)?;
             intake.take(&chunk)?;
-            each(chunk).await?;
+            if let Some((writer, key)) = &mut into {
+                writer.put(chunk).await.map_err(failed("write", bucket, *key))?;
+            }
         }
         Ok(intake.finish()?)
     }

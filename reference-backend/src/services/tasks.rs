@@ -7,5 +7,5 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::gateway::App;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new()
+    OpenApiRouter::new().merge(super::task_images::routes())
 }
