@@ -248,6 +248,6 @@ async fn list(
             .bind(listing.limit.rows())
     };
     let (rooms, server) = table::list(&app, Room::DATABASE, freshness, query).await?;
-    let (rooms, next) = listing.limit.page(rooms, |room: &Room| After { key: (), id: room.id });
+    let (rooms, next) = listing.limit.page(rooms, |room: &Room| After::id(room.id));
     Ok(Reply::json(&Rooms { rooms, next }, server))
 }
