@@ -294,20 +294,50 @@ pub(super) async fn download(
     freshness: Freshness,
 ) -> Result<Response, Problem> {
     let (row, _) = find(app, kind, name, freshness).await?;
-    let tag = Tag::new(&row.sha256);
-    if tag.is(held) {
-        return Ok(tag.unchanged());
-    }
     let key = Key { org: name.org, object: row.object };
-    let Some(content) = app.objects.get(kind.bucket, key).await? else {
-        // Either it was removed, and the row came from a replica that has yet to learn it, or the store has lost it.
-        find(app, kind, name, Freshness::Newest).await?;
-        tracing::error!(bucket = kind.bucket.name(), object = %key, "the object of a row is not there");
-        return Err(Problem::internal());
+    let file = File {
+        name: format!("{}-{}", kind.noun.replace(' ', "-"), row.id),
+        media: &row.media,
+        sha256: &row.sha256,
     };
-    let media = Media::from_content_type(&row.media).ok_or_else(Problem::internal)?;
-    let name = format!("{}-{}", kind.noun.replace(' ', "-"), row.id);
-    Ok(Download { name, media, tag, content }.into_response())
+    if let Some(content) = content(app, kind.bucket, key, file, held).await? {
+        return Ok(content);
+    }
+    // Either it was removed, and the row came from a replica that has yet to learn it, or the store has lost it.
+    find(app, kind, name, Freshness::Newest).await?;
+    Err(lost(kind.bucket, key))
+}
+
+/// What a row says of its object.
+#[derive(Debug)]
+pub(super) struct File<'a> {
+    /// To keep it under, without the ending.
+    pub(super) name: String,
+    pub(super) media: &'a str,
+    pub(super) sha256: &'a [u8],
+}
+
+/// An object's content, or that the client holds it already; nothing where the object is not there.
+pub(super) async fn content(
+    app: &App,
+    bucket: Bucket,
+    key: Key,
+    File { name, media, sha256 }: File<'_>,
+    held: &Held,
+) -> Result<Option<Response>, Problem> {
+    let tag = Tag::new(sha256);
+    if tag.is(held) {
+        return Ok(Some(tag.unchanged()));
+    }
+    let media = Media::from_content_type(media).ok_or_else(Problem::internal)?;
+    let content = app.objects.get(bucket, key).await?;
+    Ok(content.map(|content| Download { name, media, tag, content }.into_response()))
+}
+
+/// 500: a row names an object that is not there.
+pub(super) fn lost(bucket: Bucket, key: Key) -> Problem {
+    tracing::error!(bucket = bucket.name(), object = %key, "the object of a row is not there");
+    Problem::internal()
 }
 
 /// Removes one attachment: the row first, so that it is never shown without its content.
@@ -320,8 +350,13 @@ pub(super) async fn delete(app: &App, kind: &Kind, name: Name) -> Result<Respons
     let token = WriteToken(app.databases.flushed(&mut connection).await?);
     drop(connection);
     remove(app, kind.bucket, Key { org, object }).await;
+    Ok(gone(token))
+}
+
+/// 204, with the token of the removal.
+pub(super) fn gone(token: WriteToken) -> Response {
     let token = [(HeaderName::from_static(CONSISTENCY_TOKEN), token.to_string())];
-    Ok((StatusCode::NO_CONTENT, token).into_response())
+    (StatusCode::NO_CONTENT, token).into_response()
 }
 
 impl From<ObjectsError> for Problem {

@@ -70,7 +70,7 @@ async fn is_checkin(app: &App, org: OrgId, id: Uuid) -> Result<bool, Problem> {
 struct Listing {
     checkin: Option<Uuid>,
     #[serde(default)]
-    #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200)]
     limit: Limit,
     /// `next` of the page before.
     #[param(value_type = Option<String>)]

@@ -5,6 +5,7 @@ mod attachments;
 mod branding;
 mod cash;
 mod checkin;
+mod day_close;
 mod entries;
 mod events;
 mod expenses;
@@ -32,5 +33,6 @@ mod tasks;
 mod users;
 mod warm;
 
+pub use day_close::{CloseError, Night, audit_all};
 pub use service::{Service, UnknownService};
 pub(crate) use warm::warm;

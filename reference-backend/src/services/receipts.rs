@@ -82,7 +82,7 @@ async fn is_expense(app: &App, org: OrgId, expense: CommandId) -> Result<bool, P
 struct Listing {
     expense: Option<CommandId>,
     #[serde(default)]
-    #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200)]
     limit: Limit,
     /// `next` of the page before.
     #[param(value_type = Option<String>)]

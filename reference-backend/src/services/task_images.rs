@@ -69,7 +69,7 @@ async fn is_task(app: &App, org: OrgId, id: Uuid) -> Result<bool, Problem> {
 #[into_params(parameter_in = Query)]
 struct Listing {
     #[serde(default)]
-    #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200)]
     limit: Limit,
     /// `next` of the page before.
     #[param(value_type = Option<String>)]

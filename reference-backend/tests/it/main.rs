@@ -8,6 +8,7 @@ mod event_store;
 mod http_access;
 mod http_money;
 mod http_server;
+mod night_audit;
 mod objects;
 mod partitions;
 mod projections;

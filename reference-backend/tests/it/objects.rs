@@ -19,8 +19,9 @@ use uuid::Uuid;
 
 use crate::common::{Cluster, property};
 use crate::http_server::{
-    SECRET, Server, TOKEN_HEADER, bearer, body, first_property, json_of, populate, problem_of,
+    SECRET, Server, TOKEN_HEADER, bearer, body, json_of, populate, problem_of,
 };
+use crate::tables::created;
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and what follows";
 const PDF: &[u8] = b"%PDF-1.7 and what follows";
@@ -43,15 +44,6 @@ async fn upload_as(
 
 async fn upload(server: &Server, org: i64, path: &str, key: Uuid, content: &[u8]) -> Response {
     upload_as(server, (org, path), key, ("image/png", content)).await
-}
-
-/// What a create answered, and its token.
-async fn created(response: Response) -> (Value, String) {
-    let status = response.status();
-    let token = response.headers().get(TOKEN_HEADER).map(|t| t.to_str().unwrap().to_owned());
-    let text = response.text().await.unwrap();
-    assert_eq!(status, StatusCode::CREATED, "{text}");
-    (serde_json::from_str(&text).unwrap(), token.expect("a write gives a token"))
 }
 
 async fn expense(server: &Server, org: i64) -> Uuid {
