@@ -119,6 +119,7 @@ impl Config {
         problems.extend(self.following.problems());
         problems.extend(self.contradictions());
         problems.extend(self.pubsub.problems());
+        problems.extend(self.objects.problems(self.server.request_timeout_ms));
         problems
     }
 
@@ -167,6 +168,7 @@ sections!(
     following,
     partitions,
     cache,
+    objects,
     jobs,
     pubsub,
 );

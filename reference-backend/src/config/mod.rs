@@ -4,6 +4,7 @@
 mod following;
 mod jobs;
 mod load;
+mod objects;
 mod pubsub;
 mod settings;
 mod snapshots;
@@ -11,6 +12,7 @@ mod snapshots;
 pub use following::Following;
 pub use jobs::{JobTiming, Jobs};
 pub use load::{ConfigError, token_secret_from_env};
+pub use objects::{BytesMax, ObjectStoreKind, Objects, S3};
 pub use pubsub::{Delivery, DeliveryOverride, PubSub, Realtime};
 pub use settings::{
     Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Partitions,

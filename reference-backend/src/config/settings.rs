@@ -46,6 +46,8 @@ pub struct Config {
     pub jobs: Jobs,
     /// Topics and their subscriptions.
     pub pubsub: PubSub,
+    /// Where objects are kept.
+    pub objects: super::Objects,
 }
 
 /// How requests are taken in.

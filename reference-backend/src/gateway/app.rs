@@ -14,6 +14,7 @@ use crate::config::{self, Config};
 use crate::db::{Database, Databases, Freshness};
 use crate::domain::OrgId;
 use crate::events::{ConsistencyToken, EventStore, Feed, ReadError, Shard, is_committed};
+use crate::objects::Objects;
 use crate::partitioning::Horizon;
 use crate::projections::{Projection, Projections};
 use crate::pubsub::Hub;
@@ -28,6 +29,7 @@ pub(crate) struct App {
     pub(crate) verifier: Verifier,
     pub(crate) databases: Databases,
     pub(crate) caches: Arc<Caches>,
+    pub(crate) objects: Objects,
     /// None where no service that writes is hosted.
     pub(crate) writing: Option<Writing>,
     /// None where no service that shows what events lead to is hosted.

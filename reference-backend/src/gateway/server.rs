@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::db::{Database, Databases, DbError};
 use crate::events::{EventStore, Feed, StartError, snapshots};
 use crate::jobs;
+use crate::objects::{self, Objects};
 use crate::partitioning::{self, PartitionError};
 use crate::projections::{ProjectionError, Projections};
 use crate::pubsub::{self, Hub};
@@ -31,6 +32,10 @@ use crate::telemetry::Metrics;
 const TEND: Duration = Duration::from_secs(1);
 /// Time between two looks at which partitions there are.
 const HORIZON: Duration = Duration::from_secs(60);
+
+/// The services that keep objects, and so remove their leftovers.
+const KEEPERS: [Service; 4] =
+    [Service::Receipts, Service::GuestDocuments, Service::Tasks, Service::Branding];
 
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +98,11 @@ pub async fn serve(
     let jobs_stop = stop.child_token();
     upkeep.spawn(jobs::run_schedules(Arc::clone(&app), jobs_stop.clone()));
     let subscriptions = pubsub::begin(&app, &config.pubsub, &stop);
+    if hosted.iter().any(|service| KEEPERS.contains(service)) {
+        let app = Arc::clone(&app);
+        let sweeping = async move { objects::sweeping(&app.objects, &app.databases).await };
+        upkeep.spawn(closing.clone().run_until_cancelled_owned(sweeping));
+    }
 
     let served = answer(Arc::clone(&app), config.server.listen, hosted, stop, listening).await;
 
@@ -129,6 +139,7 @@ pub(crate) async fn open(
         verifier: Verifier::new(secret, config.auth.leeway_seconds),
         databases,
         caches,
+        objects: Objects::new(&config.objects),
         writing,
         following,
         horizon: ArcSwap::from_pointee(horizon),

@@ -21,6 +21,7 @@ mod check;
 mod cli;
 mod execute;
 mod job;
+mod night_audit;
 mod read_model_check;
 mod runs;
 mod schedule;

@@ -1,5 +1,7 @@
 //! Which work belongs to which job.
 
+use chrono::{DateTime, Utc};
+
 use super::Job;
 use super::runs::Outcome;
 use crate::gateway::App;
@@ -13,16 +15,15 @@ pub(super) enum Scope {
     All,
 }
 
-/// Does a job's work once.
-pub(super) async fn work(app: &App, job: Job, scope: Scope) -> Outcome {
+/// Does a job's work once, that of an instant which may have been long ago.
+pub(super) async fn work(app: &App, job: Job, scope: Scope, instant: DateTime<Utc>) -> Outcome {
     match job {
         Job::CacheWarming => super::cache_warming::rank(app).await,
         Job::BalanceConsistencyCheck => super::balance_check::check(app, scope).await,
         Job::ReadModelConsistencyCheck => super::read_model_check::check(app, scope).await,
         Job::TaskReminders => super::task_reminders::remind(app).await,
         Job::Snapshotting => super::snapshotting::take(app).await,
-        Job::NightAudit | Job::OtaSync | Job::PartitionMaintenance => {
-            Ok("nothing to do yet".to_owned())
-        }
+        Job::NightAudit => super::night_audit::audit(app, instant).await,
+        Job::OtaSync | Job::PartitionMaintenance => Ok("nothing to do yet".to_owned()),
     }
 }

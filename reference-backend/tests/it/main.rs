@@ -12,6 +12,8 @@ mod http_money;
 mod http_realtime;
 mod http_server;
 mod jobs;
+mod night_audit;
+mod objects;
 mod partitions;
 mod projections;
 mod pubsub;
