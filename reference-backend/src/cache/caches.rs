@@ -53,6 +53,16 @@ impl Caches {
         }
     }
 
+    /// From now on other lifetimes, for what is loaded from now on.
+    pub(crate) fn retune(&self, settings: &config::Cache) {
+        self.orgs.retune(&settings.organisations);
+        self.properties.retune(&settings.properties);
+        self.cash.retune(&settings.cash);
+        self.summaries.retune(&settings.summaries);
+        self.revenues.retune(&settings.first_pages);
+        self.expenses.retune(&settings.first_pages);
+    }
+
     /// The first pages of one side.
     pub(crate) fn first_pages(&self, side: Side) -> &LiveCache<FirstPage> {
         match side {

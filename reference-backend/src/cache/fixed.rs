@@ -97,6 +97,10 @@ impl OrgCache {
         self.namespace.forget(org).await;
     }
 
+    pub(crate) fn retune(&self, settings: &CacheNamespace) {
+        self.namespace.retune(settings);
+    }
+
     pub(crate) async fn tend(&self) {
         self.namespace.tend().await;
     }

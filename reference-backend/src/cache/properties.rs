@@ -3,7 +3,7 @@
 //! last write of this process. A list that is older is loaded again.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use moka::future::Cache;
@@ -42,8 +42,6 @@ pub(crate) struct PropertyCache {
     namespace: Namespace<Arc<Fixed<PropertyList>>>,
     /// The last write of this process, by organisation, for longer than any load takes.
     floors: Cache<OrgId, Lsn>,
-    /// How long "there is no such property" is believed.
-    negative_ttl: Duration,
 }
 
 impl PropertyCache {
@@ -55,7 +53,6 @@ impl PropertyCache {
         Self {
             namespace: Namespace::new(name, settings, warming),
             floors: Cache::builder().max_capacity(FLOORS_MAX).time_to_live(FLOOR_TTL).build(),
-            negative_ttl: settings.negative_ttl_ms.duration(),
         }
     }
 
@@ -102,7 +99,7 @@ impl PropertyCache {
     {
         let load = || self.get_or_load(org, Asker::Request, load(Freshness::Newest));
         let (found, lookup) = load().await?;
-        let recent = |list: &PropertyList| list.loaded_at.elapsed() < self.negative_ttl;
+        let recent = |list: &PropertyList| list.loaded_at.elapsed() < self.namespace.negative_ttl();
         if found.value.as_ref().is_some_and(recent) {
             return Ok((found, lookup));
         }
@@ -131,6 +128,10 @@ impl PropertyCache {
     /// After a write of which nobody knows whether it was committed.
     pub(crate) async fn forget(&self, org: OrgId) {
         self.namespace.forget(org).await;
+    }
+
+    pub(crate) fn retune(&self, settings: &CacheNamespace) {
+        self.namespace.retune(settings);
     }
 
     pub(crate) async fn tend(&self) {

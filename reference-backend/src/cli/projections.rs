@@ -6,15 +6,14 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::load;
+use crate::config::Config;
 use crate::projections::{Projection, rebuild_summaries};
-use crate::telemetry::init_logs;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct Command {
     /// Settings over the defaults.
     #[arg(long, value_name = "FILE", global = true)]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     #[command(subcommand)]
     action: Action,
 }
@@ -28,16 +27,14 @@ enum Action {
     },
 }
 
-pub(super) async fn run(command: Command) -> anyhow::Result<()> {
-    let config = load(command.config.as_deref())?;
-    init_logs(&config.logs)?;
+pub(super) async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
     let Action::Rebuild { projection } = command.action;
     anyhow::ensure!(
         projection == Projection::FinanceSummary,
         "rebuild finance: its entries from before the event store, and the balances of months past retention, are kept \
          nowhere else\nhelp: correct single properties by the balance consistency check and its repair"
     );
-    let rebuilt = rebuild_summaries(&config).await?;
+    let rebuilt = rebuild_summaries(config).await?;
     let line = json!({
         "event": "rebuilt", "projection": projection.name(), "baselines": rebuilt.baselines,
         "events": rebuilt.events, "corrected": rebuilt.corrected, "held_ms": rebuilt.held.as_millis() as u64,

@@ -36,17 +36,18 @@ impl Reader {
         // Before the choice: what the server has by now, it will have later.
         let written = Lsn::from_raw(inner.written.load(Ordering::Relaxed));
         let observed = inner.replicas.iter().map(super::replicas::Replica::observed);
-        let (source, reason, pool, as_of) = match choose(observed, inner.limits, freshness, turn) {
-            Ok(index) => {
-                let replica = &inner.replicas[index];
-                let pool = &replica.pools[database.index()];
-                (Source::Replica(replica.name), Reason::None, pool, replica.observed().replayed)
-            }
-            Err(reason) => {
-                let pool = &inner.primary_read[database.index()];
-                (Source::Primary, reason, pool, written)
-            }
-        };
+        let (source, reason, pool, as_of) =
+            match choose(observed, **inner.limits.load(), freshness, turn) {
+                Ok(index) => {
+                    let replica = &inner.replicas[index];
+                    let pool = &replica.pools[database.index()];
+                    (Source::Replica(replica.name), Reason::None, pool, replica.observed().replayed)
+                }
+                Err(reason) => {
+                    let pool = &inner.primary_read[database.index()];
+                    (Source::Primary, reason, pool, written)
+                }
+            };
         let pool = pool.clone();
         Self { inner, database, pool, source, reason, as_of }
     }

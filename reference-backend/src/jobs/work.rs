@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use super::Job;
 use super::runs::Outcome;
 use crate::gateway::App;
+use crate::ota::sync_all;
 
 /// How much a check looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,9 @@ pub(super) async fn work(app: &App, job: Job, scope: Scope, instant: DateTime<Ut
         Job::TaskReminders => super::task_reminders::remind(app).await,
         Job::Snapshotting => super::snapshotting::take(app).await,
         Job::NightAudit => super::night_audit::audit(app, instant).await,
-        Job::OtaSync | Job::PartitionMaintenance => Ok("nothing to do yet".to_owned()),
+        Job::OtaSync => {
+            sync_all(&app.databases, app.channel_manager.as_ref(), &app.config.ota).await
+        }
+        Job::PartitionMaintenance => Ok("nothing to do yet".to_owned()),
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct NewEntry {
     property: PropertyId,
     #[schema(minimum = 1, maximum = 1_000_000_000_000_i64)]
     amount_cents: i64,
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(min_length = 1, max_length = 40, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     category: String,
     /// Today when left out.
     date: Option<NaiveDate>,

@@ -5,25 +5,27 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use axum::routing::get;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::cache::{Asker, Fixed, Lookup, OrgRecord};
 use crate::db::{Database, Freshness};
 use crate::domain::{OrgId, Version};
-use crate::gateway::{App, Body, Problem, Reply, Tenant};
+use crate::gateway::{App, Body, OrgPath, Problem, Refusals, Reply, Tenant, WriteRefusals};
 
 /// The longest name, in characters.
 const NAME_CHARS_MAX: usize = 200;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().route("/v1/orgs/{org}", get(show).patch(rename))
+    OpenApiRouter::new().routes(routes!(show, rename))
 }
 
-#[derive(Debug, FromRow, Serialize)]
+#[derive(Debug, FromRow, Serialize, ToSchema)]
+#[schema(as = Organisation)]
 struct OrgRow {
     org_id: i64,
     name: String,
@@ -40,6 +42,8 @@ impl OrgRow {
     }
 }
 
+/// The organisation's own record.
+#[utoipa::path(get, path = "/v1/orgs/{org}", tag = "orgs", params(OrgPath), responses((status = 200, body = OrgRow), Refusals))]
 async fn show(Tenant(org): Tenant, State(app): State<Arc<App>>) -> Result<Reply, Problem> {
     let (found, lookup) =
         record(&app, org, Asker::Request).await.map_err(|error| Problem::from(&*error))?;
@@ -71,9 +75,10 @@ async fn load_org(app: &App, org: OrgId, freshness: Freshness) -> sqlx::Result<F
     Ok(Fixed { value: found.map(|row| row.record()), from: reader.source().server() })
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Rename {
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     name: String,
 }
 
@@ -81,6 +86,9 @@ const RENAME: &str = "\
     UPDATE organisations SET name = $2, version = version + 1 WHERE org_id = $1 \
     RETURNING org_id, name, size_class, country::text, currency::text, version, created_at";
 
+/// Gives the organisation another name.
+#[utoipa::path(patch, path = "/v1/orgs/{org}", tag = "orgs", params(OrgPath), request_body = Rename,
+    responses((status = 200, body = OrgRow), WriteRefusals))]
 async fn rename(
     Tenant(org): Tenant,
     State(app): State<Arc<App>>,
