@@ -78,8 +78,11 @@ impl Config {
         above_zero("projections.retry_first_ms", projections.retry_first_ms.0);
         above_zero("cache.warm_queue", self.cache.warm_queue as u64);
         above_zero("partitions.lock_tries", self.partitions.lock_tries.into());
+        problems.extend(self.jobs.problems());
         problems.extend(self.snapshots.problems());
         problems.extend(self.following.problems());
+        problems.extend(self.pubsub.problems());
+        problems.extend(self.objects.problems(self.server.request_timeout_ms));
         problems.extend(self.monitoring.problems());
         problems.extend(self.logs.problems());
         problems.extend(self.database.pools.problems());
@@ -184,6 +187,9 @@ sections!(
     following,
     partitions,
     cache,
+    objects,
+    jobs,
+    pubsub,
     services,
     resilience,
     ota,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Environment, Features, Following, Monitoring, Pools, Snapshots};
+use super::{Environment, Features, Following, Jobs, Monitoring, Pools, PubSub, Snapshots};
 
 /// A span of time in whole milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -48,6 +48,12 @@ pub struct Config {
     pub partitions: Partitions,
     /// Caches in front of the databases.
     pub cache: Cache,
+    /// Scheduled jobs.
+    pub jobs: Jobs,
+    /// Topics and their subscriptions.
+    pub pubsub: PubSub,
+    /// Where objects are kept.
+    pub objects: super::Objects,
     /// Where the services are that this process does not host.
     pub services: super::Services,
     /// Limits of what comes in, and of what goes out.

@@ -4,16 +4,22 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod consistency;
 mod event_store;
 mod following;
 mod forwarding;
 mod http_access;
 mod http_money;
+mod http_realtime;
 mod http_server;
+mod jobs;
+mod night_audit;
+mod objects;
 mod ota;
 mod partitions;
 mod processes;
 mod projections;
+mod pubsub;
 mod reads;
 mod rebuild;
 mod reload;
