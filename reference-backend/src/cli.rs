@@ -1,5 +1,7 @@
 //! The commands of the program. The only place that writes to standard output: one line when `serve` listens, or what
-//! `config show` was asked for.
+//! another command was asked for.
+
+mod partitions;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -34,6 +36,8 @@ enum Action {
     Migrate(Migrate),
     /// Look at the settings.
     Config(ConfigCommand),
+    /// Monthly partitions: what there is, what is wrong, make, drop.
+    Partitions(partitions::Command),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -101,6 +105,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             let text = toml::to_string_pretty(&load(config.as_deref())?)?;
             Ok(std::io::stdout().write_all(text.as_bytes())?)
         }
+        Action::Partitions(command) => partitions::run(command).await,
     }
 }
 

@@ -113,7 +113,7 @@ impl Config {
         above_zero("projections.tries_before_paused", projections.tries_before_paused.into());
         above_zero("projections.retry_first_ms", projections.retry_first_ms.0);
         above_zero("cache.warm_queue", self.cache.warm_queue as u64);
-        above_zero("partitions.lock_tries", self.partitions.lock_tries.into());
+        problems.extend(self.partitions.problems());
         problems.extend(self.contradictions());
         problems
     }

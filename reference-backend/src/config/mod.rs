@@ -2,10 +2,12 @@
 //! Checked whole; all problems are reported at once.
 
 mod load;
+mod partitions;
 mod settings;
 
 pub use load::{ConfigError, token_secret_from_env};
+pub use partitions::Partitions;
 pub use settings::{
-    Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Partitions,
-    Pools, Projections, ReplicaEndpoint, Replicas, Server,
+    Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Pools,
+    Projections, ReplicaEndpoint, Replicas, Server,
 };

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Partitions;
+
 /// A span of time in whole milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -182,18 +184,6 @@ pub struct Projections {
     pub retry_max_ms: Millis,
     /// Failed tries before the projection shows as paused.
     pub tries_before_paused: u32,
-}
-
-/// Monthly partitions.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Partitions {
-    /// Months made ahead of the current one.
-    pub months_ahead: u32,
-    /// Longest wait for a lock before trying again.
-    pub lock_timeout_ms: Millis,
-    /// Tries per partition.
-    pub lock_tries: u32,
 }
 
 /// Caches in front of the databases.

@@ -15,5 +15,5 @@ pub use choice::{Freshness, Source};
 pub use lsn::Lsn;
 pub use migrate::{MigrateError, migrate};
 pub use names::Database;
-pub use pools::{Databases, DbError};
+pub use pools::{Databases, DbError, maintenance};
 pub use reader::Reader;

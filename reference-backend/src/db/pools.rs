@@ -65,6 +65,8 @@ pub(super) enum Role {
     Write,
     Read,
     Monitor,
+    /// Owns the tables partitioned by month.
+    Maintenance,
 }
 
 impl Databases {
@@ -166,6 +168,11 @@ impl Databases {
         }
     }
 
+    /// See [`maintenance`].
+    pub(crate) async fn maintenance(&self) -> Result<PgConnection, sqlx::Error> {
+        maintenance(&self.0.config).await
+    }
+
     fn watch(&self) {
         let inner = &self.0;
         inner.tasks.spawn(replicas::watch(Arc::clone(inner), inner.stop.clone()));
@@ -176,6 +183,18 @@ impl Databases {
                 pools.publish_in_use();
             }
         });
+    }
+}
+
+/// A connection to the primary's finance database as the owner of the tables partitioned by month.
+pub async fn maintenance(config: &config::Database) -> Result<PgConnection, sqlx::Error> {
+    let (primary, database) = (&config.primary, Database::Finance.name());
+    let options = connect_options(&primary.host, primary.port, Role::Maintenance, database)
+        .application_name("reference-backend maintenance");
+    let timeout = config.pools.acquire_timeout_ms.duration();
+    match tokio::time::timeout(timeout, options.connect()).await {
+        Ok(connected) => connected,
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
 }
 
@@ -230,6 +249,7 @@ pub(super) fn connect_options(
             Role::Write => "app_rw",
             Role::Read => "app_ro",
             Role::Monitor => "app_monitor",
+            Role::Maintenance => "app_maintenance",
         })
         .database(database)
         .application_name("reference-backend")

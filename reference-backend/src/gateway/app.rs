@@ -29,6 +29,7 @@ pub(crate) struct App {
     pub(crate) writing: Option<Writing>,
     /// The days that entries may be booked on. Grows when partitions are made.
     pub(crate) horizon: ArcSwap<Horizon>,
+    pub(crate) partitions: config::Partitions,
     pub(crate) metrics: Metrics,
     pub(super) cache_reads: Counter,
 }

@@ -100,7 +100,8 @@ async fn open(
 ) -> Result<Arc<App>, ServeError> {
     let databases = Databases::connect(&config.database).await?;
     let today = Utc::now().date_naive();
-    let horizon = partitioning::horizon(databases.write(Database::Finance), today).await?;
+    let kept = config.partitions.retention_months;
+    let horizon = partitioning::horizon(databases.write(Database::Finance), today, kept).await?;
     let caches = Arc::new(Caches::new(&config.cache));
     let writes = [Service::Revenues, Service::Expenses];
     let writing = if hosted.iter().any(|service| writes.contains(service)) {
@@ -119,6 +120,7 @@ async fn open(
         caches,
         writing,
         horizon: ArcSwap::from_pointee(horizon),
+        partitions: config.partitions.clone(),
         metrics,
         cache_reads: counter!("backend_reads_total",
             "source" => "cache", "server" => "cache", "reason" => "none"),
@@ -165,12 +167,18 @@ async fn tend(app: Arc<App>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = caches.tick() => app.caches.tend().await,
             _ = horizon.tick() => {
-                let finance = app.databases.write(Database::Finance);
-                match partitioning::horizon(finance, Utc::now().date_naive()).await {
-                    Ok(found) => app.horizon.store(Arc::new(found)),
-                    Err(error) => tracing::warn!(%error, "the partitions could not be read"),
+                if let Err(error) = look_at_partitions(&app).await {
+                    tracing::warn!(%error, "the partitions could not be read");
                 }
             }
         }
     }
+}
+
+async fn look_at_partitions(app: &App) -> Result<(), PartitionError> {
+    let (finance, today) = (app.databases.write(Database::Finance), Utc::now().date_naive());
+    let found = partitioning::horizon(finance, today, app.partitions.retention_months).await?;
+    app.horizon.store(Arc::new(found));
+    partitioning::status(finance).await?.publish(today);
+    Ok(())
 }
