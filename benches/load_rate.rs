@@ -123,7 +123,7 @@ fn plan(rate: f64, url: &str) -> WorkerPlan {
             history_months: 12,
             busy: Skew::Zipf { exponent: 1.05 },
         },
-        target: Target::Reference(ReferenceTarget { replicas: 0, port: None }),
+        target: Target::Reference(ReferenceTarget { replicas: 0, port: None, split: Vec::new() }),
         load: LoadSpec {
             arrivals: Arrivals::Poisson,
             warm_up: Micros::from_secs(0),

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};
 use plimsoll::archive::{Incident, Timeline};
 use plimsoll::observe::{Axis, Observed, SeriesFilter, observe};
-use plimsoll::scenario::{LiveTarget, PostgresEndpoint, ProcessGroup};
+use plimsoll::scenario::{LiveTarget, MetricsEndpoint, PostgresEndpoint, ProcessGroup};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -40,10 +40,14 @@ async fn seconds(seconds: f64) {
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
 }
 
+fn figures(process: &str, url: String) -> MetricsEndpoint {
+    MetricsEndpoint { process: process.to_owned(), url }
+}
+
 fn nothing_running() -> LiveTarget {
     LiveTarget {
         base_url: String::new(),
-        metrics_url: None,
+        metrics: Vec::new(),
         token_secret: None,
         postgres: Vec::new(),
         processes: Vec::new(),
@@ -432,6 +436,26 @@ async fn a_group_counts_its_descendants_and_its_end_is_one_incident() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_figures_of_several_processes_are_told_apart() {
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut target = nothing_running();
+    for (process, count) in [("backend", 3), ("backend-2", 4)] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/metrics", listener.local_addr().unwrap());
+        let answer = move || async move { format!("backend_events_appended_total {count}\n") };
+        let router = Router::new().route("/metrics", get(answer));
+        tasks.spawn(async { axum::serve(listener, router).await });
+        target.metrics.push(figures(process, url));
+    }
+    let (_keep_open, processes) = watch::channel(Vec::new());
+    let observed = observe_during(target, processes, seconds(2.5)).await;
+
+    let appended = |labels| last(&observed.timeline, "backend_events_appended_total", labels);
+    assert_eq!(appended(&[("process", "backend")]), Some(3.0));
+    assert_eq!(appended(&[("process", "backend-2")]), Some(4.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_fails_for_a_while_leaves_a_gap_and_one_incident() {
     let scrapes = Arc::new(AtomicU32::new(0));
     let answer = move || async move {
@@ -447,7 +471,7 @@ async fn an_endpoint_that_fails_for_a_while_leaves_a_gap_and_one_incident() {
     tasks
         .spawn(async { axum::serve(listener, Router::new().route("/metrics", get(answer))).await });
 
-    let target = LiveTarget { metrics_url: Some(url), ..nothing_running() };
+    let target = LiveTarget { metrics: vec![figures("backend", url)], ..nothing_running() };
     let (_keep_open, processes) = watch::channel(Vec::new());
     let observed = observe_during(target, processes, seconds(7.5)).await;
 

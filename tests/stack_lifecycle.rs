@@ -120,6 +120,7 @@ fn spec(home: &Path, script: &str) -> StackSpec {
             args: vec![program.display().to_string()],
         },
         backend_port: None,
+        backend_split: Vec::new(),
         history_months: 12,
         directory: home.join("state"),
         log_dir: home.join("logs"),

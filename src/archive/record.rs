@@ -242,6 +242,13 @@ pub struct Incident {
     pub detail: String,
 }
 
+impl Incident {
+    /// Whether `what` cannot be missed: without a process of the backend, or the primary, there is no system.
+    pub fn is_of_the_system(what: &str) -> bool {
+        what == "primary" || what == "backend" || what.starts_with("backend-")
+    }
+}
+
 /// The machine and the software on it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Environment {

@@ -44,6 +44,9 @@ pub(super) struct RunArgs {
     /// Measured time instead of the scenario's, like 90s
     #[arg(long, value_name = "D")]
     pub(super) duration: Option<Micros>,
+    /// Services that a further process of the reference backend hosts; once for each process
+    #[arg(long, value_name = "A,B", value_parser = services)]
+    pub(super) split: Vec<Services>,
     /// Seed instead of the scenario's
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u64>,
@@ -65,4 +68,13 @@ pub(super) struct RunArgs {
 pub(super) struct ReportArgs {
     /// Directory of a run, or its name in reports/
     pub(super) run: PathBuf,
+}
+
+/// Services of one process, as `--split` names them.
+#[derive(Debug, Clone)]
+pub(super) struct Services(pub(super) Vec<String>);
+
+#[expect(clippy::unnecessary_wraps, reason = "the signature is clap's")]
+fn services(text: &str) -> Result<Services, std::convert::Infallible> {
+    Ok(Services(text.split(',').map(str::to_owned).collect()))
 }

@@ -117,6 +117,7 @@ fn plan(args: &RunArgs) -> Result<Plan, Refusal> {
         duration: args.duration,
         seed: args.seed,
         target_url: args.target.clone(),
+        split: args.split.iter().map(|process| process.0.clone()).collect(),
     };
     let scenario = Scenario::parse(&found.file, &found.text)?.with(&overrides)?;
     if matches!(scenario.target, Target::Http(_)) {

@@ -28,7 +28,7 @@ pub(crate) fn scenario(rates: &[f64], seconds: u64) -> Scenario {
             history_months: 1,
             busy: Skew::Uniform,
         },
-        target: Target::Reference(ReferenceTarget { replicas: 0, port: None }),
+        target: Target::Reference(ReferenceTarget { replicas: 0, port: None, split: Vec::new() }),
         load: LoadSpec {
             arrivals: Arrivals::Constant,
             warm_up: Micros::from_secs(0),

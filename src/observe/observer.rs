@@ -35,8 +35,11 @@ pub async fn observe(
 ) -> Observed {
     let mut sources = JoinSet::new();
     sources.spawn(follow(Processes::new(processes), axis, stop.clone()));
-    if let Some(url) = &target.metrics_url {
-        sources.spawn(follow(Scrape::new(url.clone(), keep), axis, stop.clone()));
+    let several = target.metrics.len() > 1;
+    for endpoint in &target.metrics {
+        let process = several.then(|| endpoint.process.clone());
+        let scrape = Scrape::new(endpoint.url.clone(), process, keep.clone());
+        sources.spawn(follow(scrape, axis, stop.clone()));
     }
     if let Some((primary, replicas)) = target.postgres.split_first() {
         let servers = replicas.iter().map(PostgresServer::replica);

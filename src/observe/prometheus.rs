@@ -14,13 +14,16 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 pub(super) struct Scrape {
     client: reqwest::Client,
     url: String,
+    /// Which of several processes it is.
+    process: Option<String>,
     keep: SeriesFilter,
 }
 
 impl Scrape {
-    pub(super) fn new(url: String, keep: SeriesFilter) -> Self {
+    pub(super) fn new(url: String, process: Option<String>, keep: SeriesFilter) -> Self {
         let client = reqwest::Client::builder().no_proxy().build();
-        Self { client: client.expect("a client without options can be built"), url, keep }
+        let client = client.expect("a client without options can be built");
+        Self { client, url, process, keep }
     }
 
     async fn scrape(&self) -> Result<String, Failure> {
@@ -50,7 +53,9 @@ impl Scrape {
 
 impl Source for Scrape {
     fn name(&self) -> String {
-        "metrics".to_owned()
+        self.process
+            .as_ref()
+            .map_or_else(|| "metrics".to_owned(), |process| format!("metrics of {process}"))
     }
 
     async fn read(&mut self, _second: usize) -> Reading {
@@ -61,6 +66,11 @@ impl Source for Scrape {
         match samples {
             Ok(mut values) => {
                 values.retain(|(key, _)| self.keep.keeps(key));
+                if let Some(process) = &self.process {
+                    for (key, _) in &mut values {
+                        key.labels.insert("process".to_owned(), process.clone());
+                    }
+                }
                 Reading { values, ..Reading::default() }
             }
             Err(failure) => Reading { failure: Some(failure), ..Reading::default() },

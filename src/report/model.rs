@@ -189,7 +189,8 @@ fn incidents(record: &Record) -> Vec<Incident> {
 fn conditions(record: &Record, scenario: &Scenario) -> Vec<(&'static str, String)> {
     let target = match &scenario.target {
         Target::Reference(reference) => {
-            format!("reference backend, {} streaming replicas", reference.replicas)
+            let (processes, replicas) = (reference.processes(), reference.replicas);
+            format!("reference backend in {processes}, {replicas} streaming replicas")
         }
         Target::Http(http) => http.url.clone(),
     };

@@ -9,7 +9,7 @@ use super::progress::Progress;
 use super::stages::Stages;
 use crate::archive::{Environment, Incident};
 use crate::population::seed;
-use crate::scenario::{HttpTarget, LiveTarget, ReferenceTarget, Target};
+use crate::scenario::{HttpTarget, LiveTarget, MetricsEndpoint, ReferenceTarget, Target};
 use crate::stack::{
     Limits, PostgresBinaries, Ready, Requirements, Stack, StackSpec, Stopped, allow_open_files,
     preflight, state_directory,
@@ -70,6 +70,7 @@ async fn raise_own(
         replicas: target.replicas,
         backend: plan.backend.clone(),
         backend_port: target.port,
+        backend_split: target.split.clone(),
         history_months: population.history_months,
         log_dir: directory.join("logs").join(plan.id.as_str()),
         directory,
@@ -98,11 +99,15 @@ pub(super) fn requirements(plan: &Plan, target: &ReferenceTarget) -> Requirement
     )
 }
 
+fn endpoint(url: &str) -> MetricsEndpoint {
+    MetricsEndpoint { process: "target".to_owned(), url: url.to_owned() }
+}
+
 /// A foreign service is reached by its address alone; a token of its own comes from the environment.
 fn foreign(target: &HttpTarget) -> LiveTarget {
     LiveTarget {
         base_url: target.url.clone(),
-        metrics_url: target.metrics.clone(),
+        metrics: target.metrics.iter().map(|url| endpoint(url)).collect(),
         token_secret: None,
         postgres: Vec::new(),
         processes: Vec::new(),

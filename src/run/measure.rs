@@ -212,7 +212,7 @@ impl Deaths {
         });
         for incident in fresh {
             let incident = Incident { second, ..incident };
-            if self.fatal.is_none() && matches!(incident.what.as_str(), "backend" | "primary") {
+            if self.fatal.is_none() && Incident::is_of_the_system(&incident.what) {
                 self.fatal = Some(incident.clone());
             }
             self.all.push(incident);

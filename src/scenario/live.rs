@@ -9,14 +9,23 @@ use secrecy::SecretString;
 pub struct LiveTarget {
     /// `http://127.0.0.1:PORT`, without a slash at the end.
     pub base_url: String,
-    /// Where the Prometheus figures are, if anywhere.
-    pub metrics_url: Option<String>,
+    /// Where the Prometheus figures are: one for each process of the target that gives some.
+    pub metrics: Vec<MetricsEndpoint>,
     /// Key with which organisation-scoped tokens are signed (reference target only).
     pub token_secret: Option<SecretString>,
     /// The Postgres servers, primary first; empty against a foreign service.
     pub postgres: Vec<PostgresEndpoint>,
     /// Processes whose use of the machine is recorded.
     pub processes: Vec<ProcessGroup>,
+}
+
+/// Where a process gives its Prometheus figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsEndpoint {
+    /// `backend`, `backend-2` … Where there are several, their series are told apart by it, as the label `process`.
+    pub process: String,
+    /// Address of the figures.
+    pub url: String,
 }
 
 /// A Postgres server on a Unix socket.

@@ -19,7 +19,7 @@ mod selector;
 mod target;
 
 pub use builtin::{builtin, names};
-pub use live::{LiveTarget, PostgresEndpoint, ProcessGroup};
+pub use live::{LiveTarget, MetricsEndpoint, PostgresEndpoint, ProcessGroup};
 pub use model::{
     Arrivals, Expect, GateRules, HttpTarget, LoadSpec, Method, Operation, PopulationSpec,
     ReferenceTarget, RequestSpec, Scenario, SignalSource, Signals, Skew, Target,

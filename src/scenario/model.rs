@@ -69,6 +69,20 @@ pub struct ReferenceTarget {
     pub replicas: u8,
     /// Loopback port of the backend; `None` lets the system choose a free one.
     pub port: Option<u16>,
+    /// Services that processes of their own host, one list a process; the first process hosts all others, takes every
+    /// request and passes on what it does not host. Empty: one process hosts all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub split: Vec<Vec<String>>,
+}
+
+impl ReferenceTarget {
+    /// How many processes it runs in, in words.
+    pub fn processes(&self) -> String {
+        match self.split.len() {
+            0 => "one process".to_owned(),
+            further => format!("{} processes", further + 1),
+        }
+    }
 }
 
 /// Any HTTP service.

@@ -3,9 +3,10 @@
 use std::num::NonZeroU64;
 
 use super::address::{check_address, may_share_secret, shown_url, trim_url};
-use super::model::{HttpTarget, Scenario, Target};
+use super::model::{HttpTarget, ReferenceTarget, Scenario, Target};
 use super::parse::{ORGANISATIONS_MAX, SEED_MAX, check_whole_seconds};
 use super::problem::{Place, Problem, Problems};
+use super::target::{SERVICE, check_split, is_service};
 use crate::units::Micros;
 
 /// Values from the command line; each one given stands in place of the file's.
@@ -19,6 +20,8 @@ pub struct Overrides {
     pub seed: Option<u64>,
     /// `--target`: address of a service that already runs.
     pub target_url: Option<String>,
+    /// `--split`, each time it is given: services that a further process of the reference backend hosts.
+    pub split: Vec<Vec<String>>,
 }
 
 impl Scenario {
@@ -53,11 +56,31 @@ impl Scenario {
                 Err(why) => refuse("--target", why),
             }
         }
+        if !overrides.split.is_empty() {
+            match self.target.split(&overrides.split) {
+                Ok(target) => self.target = target,
+                Err(why) => refuse("--split", why),
+            }
+        }
         Problems::new(problems).map_or(Ok(self), Err)
     }
 }
 
 impl Target {
+    /// The reference backend in more processes. Else why not.
+    fn split(&self, split: &[Vec<String>]) -> Result<Self, String> {
+        let Self::Reference(old) = self else {
+            return Err(
+                "only the reference backend is started by a run, and can be split".to_owned()
+            );
+        };
+        if let Some(odd) = split.iter().flatten().find(|service| !is_service(service)) {
+            return Err(format!("{odd:?}: expected {SERVICE}"));
+        }
+        check_split(split)?;
+        Ok(Self::Reference(ReferenceTarget { split: split.to_vec(), ..old.clone() }))
+    }
+
     /// The same service at another address; its figures move along when they were at the old one. Else why not.
     fn moved_to(&self, url: &str) -> Result<Self, String> {
         let Self::Http(old) = self else {
@@ -104,6 +127,28 @@ mod tests {
         Scenario::parse("x.toml", &text).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
+    #[test]
+    fn only_the_reference_backend_can_be_split_and_each_service_once() {
+        let split = |scenario: Scenario, lists: &[&[&str]]| {
+            let split = lists.iter().map(|l| l.iter().map(|s| (*s).to_owned()).collect()).collect();
+            scenario
+                .with(&Overrides { split, ..Overrides::default() })
+                .map(|changed| changed.target)
+        };
+        let refusal = |scenario, lists| split(scenario, lists).unwrap_err().to_string();
+        let lists: &[&[&str]] = &[&["revenues", "expenses"], &["read-models"]];
+        match split(smoke(), lists).unwrap() {
+            Target::Reference(target) => assert_eq!(target.split, lists),
+            Target::Http(_) => panic!("expected the reference target"),
+        }
+        assert!(
+            refusal(smoke(), &[&["cash"], &["cash"]]).contains("--split \"cash\" is named twice")
+        );
+        assert!(refusal(smoke(), &[&["Cash"]]).contains("name of a service"));
+        let elsewhere = service("url = \"http://127.0.0.1:1\"");
+        assert!(refusal(elsewhere, lists).contains("only the reference backend"));
+    }
+
     fn target_at(url: &str) -> Overrides {
         Overrides { target_url: Some(url.to_owned()), ..Overrides::default() }
     }
@@ -127,6 +172,7 @@ mod tests {
             duration: Some(Micros::from_secs(5)),
             seed: Some(99),
             target_url: None,
+            split: Vec::new(),
         };
         let scenario = smoke().with(&overrides).unwrap();
         assert_eq!(scenario.population.organisations.get(), 7);
@@ -143,6 +189,7 @@ mod tests {
             duration: Some(Micros::new(1_500_000)),
             seed: Some(u64::MAX),
             target_url: Some("localhost:8080".to_owned()),
+            split: Vec::new(),
         };
         insta::assert_snapshot!(service("url = \"http://h\"").with(&overrides).unwrap_err(), @r#"
         --organisations 18446744073709551615: expected at most 1000000000

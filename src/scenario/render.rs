@@ -48,7 +48,11 @@ fn write_target(out: &mut String, target: &Target) -> fmt::Result {
         Target::Reference(reference) => {
             key(out, "kind", "reference")?;
             key(out, "replicas", reference.replicas)?;
-            reference.port.map_or(Ok(()), |port| key(out, "port", port))
+            reference.port.map_or(Ok(()), |port| key(out, "port", port))?;
+            match reference.split.is_empty() {
+                true => Ok(()),
+                false => writeln!(out, "split = {:?}", reference.split),
+            }
         }
         Target::Http(http) => write_http(out, http),
     }

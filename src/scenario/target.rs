@@ -1,11 +1,14 @@
 //! What may stand in `target`: the bundled backend, or any HTTP service with its signals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::address::{check_address, shown_url, trim_url};
 use super::model::{HttpTarget, ReferenceTarget, SignalSource, Signals, Target};
 use super::reader::{Item, TableReader, read_all};
 use super::selector::Selector;
+
+/// More processes than anybody wants on one machine.
+const PROCESSES_MAX: usize = 8;
 
 /// What `target` is, as its keys tell.
 #[derive(Clone, Copy)]
@@ -28,11 +31,51 @@ pub(super) fn read(item: Item<'_>) -> Option<Target> {
 fn read_reference(table: &mut TableReader<'_>) -> Option<Target> {
     let replicas = table.or("replicas", 2, |item| item.integer(0..=8));
     let port = table.or("port", 0, |item| item.integer(0..=u16::MAX));
+    let split = table.or("split", Vec::new(), read_split);
     let port = port?;
     Some(Target::Reference(ReferenceTarget {
         replicas: replicas?,
         port: (port != 0).then_some(port),
+        split: split?,
     }))
+}
+
+/// `[["revenues", "expenses"], ["cash"]]`: what each further process hosts.
+fn read_split(item: Item<'_>) -> Option<Vec<Vec<String>>> {
+    const EXPECTED: &str = "lists of services, one for each further process";
+    let split: Vec<Vec<String>> =
+        read_all(item.list(EXPECTED)?, |process| read_all(process.list(EXPECTED)?, read_service))?;
+    match check_split(&split) {
+        Ok(()) => Some(split),
+        Err(why) => item.refuse(why),
+    }
+}
+
+/// Why no backend can be split so, if none can.
+pub(super) fn check_split(split: &[Vec<String>]) -> Result<(), String> {
+    if split.len() > PROCESSES_MAX {
+        return Err(format!("expected at most {PROCESSES_MAX} further processes"));
+    }
+    if split.iter().any(Vec::is_empty) {
+        return Err("a process without services has nothing to do".to_owned());
+    }
+    let mut named = BTreeSet::new();
+    match split.iter().flatten().find(|service| !named.insert(*service)) {
+        Some(twice) => Err(format!("{twice:?} is named twice")),
+        None => Ok(()),
+    }
+}
+
+fn read_service(item: Item<'_>) -> Option<String> {
+    item.text_if(SERVICE, is_service)
+}
+
+/// What is expected of a service's name.
+pub(super) const SERVICE: &str = "the name of a service, like \"cash\"";
+
+/// Which services there are is for the backend to say.
+pub(super) fn is_service(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '-')
 }
 
 fn read_http(table: &mut TableReader<'_>) -> Option<Target> {

@@ -1,6 +1,7 @@
 //! The backend: a program that migrates the databases and serves HTTP. Known by its command line, one configuration
 //! file, one line on stdout and its health route, so that any release of it will do.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -22,12 +23,12 @@ use super::process::{Launch, Process, run_tool};
 use super::spec::{BackendProgram, StackSpec};
 use super::wait::{Seen, TimedOut, wait_for};
 use crate::archive::Incident;
-use crate::scenario::{PostgresEndpoint, ProcessGroup};
+use crate::scenario::{MetricsEndpoint, PostgresEndpoint, ProcessGroup};
 
 /// Version of the backend's schema that population and audit know.
 pub const BACKEND_SCHEMA: u64 = 1;
-/// Its name in incidents and process groups.
-pub(super) const BACKEND: &str = "backend";
+/// Name of its first process in incidents and process groups; further ones are `backend-2`, `backend-3` …
+const BACKEND: &str = "backend";
 /// Environment variable that gives the backend its key.
 const SECRET_VARIABLE: &str = "PLIMSOLL_BACKEND_TOKEN_SECRET";
 /// Length of the key before encoding, in bytes.
@@ -37,15 +38,14 @@ const QUOTED_CHARS_MAX: usize = 300;
 /// How often a starting backend is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(25);
 
-/// A backend that serves and says that it is ready.
+/// A process of the backend that serves and says that it is ready.
 #[derive(Debug)]
 pub(super) struct Backend {
+    pub(super) name: String,
     /// `http://127.0.0.1:PORT`, without a slash at the end.
     pub(super) url: String,
     /// As it announced it.
     pub(super) version: String,
-    /// Key with which tokens are signed.
-    pub(super) secret: SecretString,
     process: Process,
     stop_limit: Duration,
 }
@@ -63,6 +63,14 @@ struct Announcement {
 struct Config<'a> {
     server: ServerConfig,
     database: DatabaseConfig<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    services: Option<ServicesConfig>,
+}
+
+/// What the process passes on, and where.
+#[derive(Serialize)]
+struct ServicesConfig {
+    urls: BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -96,15 +104,23 @@ pub(super) async fn migrate(
     spec: &StackSpec,
     primary: &Server,
 ) -> Result<(), StackError> {
-    let config = write_config(site, spec, &primary.endpoint, &[])?;
+    let config = write_config(site, BACKEND, None, &primary.endpoint, &[], BTreeMap::new())?;
     let mut command = command(&spec.backend, "migrate", &config);
     command.args(["--history-months", &spec.history_months.to_string()]);
     let outcome = run_tool("migrate", command, &site.log("migrate"), site.limits.tool).await?;
     outcome.map_err(|failure| StackError::Migrate { failure })
 }
 
-impl Backend {
-    /// Starts the backend and waits until it listens, has the schema that we know, and is ready.
+/// The processes of a backend: the first takes every request; all check tokens of one key.
+#[derive(Debug)]
+pub(super) struct Backends {
+    pub(super) all: Vec<Backend>,
+    pub(super) secret: SecretString,
+}
+
+impl Backends {
+    /// Starts every process and waits until it listens, has the schema that we know, and is ready. The first comes last, as
+    /// it has to be told where the others are.
     pub(super) async fn start(
         site: &Site,
         spec: &StackSpec,
@@ -112,16 +128,61 @@ impl Backend {
         replicas: &[Server],
     ) -> Result<Self, StackError> {
         let replicas: Vec<_> = replicas.iter().map(|replica| &replica.endpoint).collect();
-        let config = write_config(site, spec, &primary.endpoint, &replicas)?;
-        let stdout = site.directory.join("backend.stdout");
         let secret = new_secret()?;
-        let mut command = command(&spec.backend, "serve", &config);
-        command.env(SECRET_VARIABLE, secret.expose_secret());
+        let launch = async |name: &str, port, hosted: &[String], urls| {
+            let config = write_config(site, name, port, &primary.endpoint, &replicas, urls)?;
+            let mut command = command(&spec.backend, "serve", &config);
+            if !hosted.is_empty() {
+                command.arg("--services").arg(hosted.join(","));
+            }
+            command.env(SECRET_VARIABLE, secret.expose_secret());
+            Backend::start(site, spec, name, command).await
+        };
+        let (mut further, mut urls) = (Vec::new(), BTreeMap::new());
+        for (name, hosted) in names(spec).into_iter().skip(1).zip(&spec.backend_split) {
+            let backend = launch(&name, None, hosted, BTreeMap::new()).await?;
+            urls.extend(hosted.iter().map(|service| (service.clone(), backend.url.clone())));
+            further.push(backend);
+        }
+        let mut all = vec![launch(BACKEND, spec.backend_port, &[], urls).await?];
+        all.append(&mut further);
+        Ok(Self { all, secret })
+    }
+
+    /// The process that takes every request.
+    pub(super) fn first(&self) -> &Backend {
+        &self.all[0]
+    }
+
+    /// Asks all to drain and end, first the one that passes requests on.
+    pub(super) async fn stop(self) -> Vec<Incident> {
+        let mut incidents = Vec::new();
+        for backend in self.all {
+            incidents.extend(backend.stop().await.err());
+        }
+        incidents
+    }
+}
+
+/// What the processes are called.
+pub(super) fn names(spec: &StackSpec) -> Vec<String> {
+    let further = (2..).map(|number| format!("{BACKEND}-{number}")).take(spec.backend_split.len());
+    std::iter::once(BACKEND.to_owned()).chain(further).collect()
+}
+
+impl Backend {
+    async fn start(
+        site: &Site,
+        spec: &StackSpec,
+        name: &str,
+        command: Command,
+    ) -> Result<Self, StackError> {
+        let stdout = site.directory.join(format!("{name}.stdout"));
         let attempt = Attempt { site, command: shown(&command), stdout: &stdout };
         let process = Process::start(Launch {
-            name: BACKEND.to_owned(),
+            name: name.to_owned(),
             command,
-            log: site.log(BACKEND),
+            log: site.log(name),
             stdout: Some(create(&stdout)?),
             abrupt: Signal::SIGKILL,
             incidents: Some(site.incidents.clone()),
@@ -136,23 +197,27 @@ impl Backend {
         }
         let url = announced.url.trim_end_matches('/').to_owned();
         attempt.ready(&process, &url).await?;
-        let stop_limit = site.limits.backend_stop;
-        Ok(Self { url, version: announced.version, secret, process, stop_limit })
+        let (name, stop_limit) = (name.to_owned(), site.limits.backend_stop);
+        Ok(Self { name, url, version: announced.version, process, stop_limit })
     }
 
     pub(super) fn process_group(&self) -> ProcessGroup {
-        ProcessGroup { name: BACKEND.to_owned(), pid: self.process.pid() }
+        ProcessGroup { name: self.name.clone(), pid: self.process.pid() }
+    }
+
+    pub(super) fn metrics(&self) -> MetricsEndpoint {
+        MetricsEndpoint { process: self.name.clone(), url: format!("{}/metrics", self.url) }
     }
 
     /// Asks it to drain and end. It may fail to: that is an incident, and the servers are stopped all the same.
-    pub(super) async fn stop(self) -> Result<(), Incident> {
+    async fn stop(self) -> Result<(), Incident> {
         let problem = match self.process.stop(Signal::SIGTERM, self.stop_limit).await {
             Some(status) if status.success() => return Ok(()),
             Some(status) => format!("asked to stop, it ended with {status}"),
             None => format!("it did not drain within {:?}, so it was killed", self.stop_limit),
         };
         let detail = format!("{problem}\n{}", self.process.evidence());
-        Err(Incident { second: None, what: BACKEND.to_owned(), detail })
+        Err(Incident { second: None, what: self.name, detail })
     }
 }
 
@@ -216,10 +281,11 @@ impl Attempt<'_> {
 pub(super) fn died_early(
     site: &Site,
     spec: &StackSpec,
+    name: &str,
     status: std::process::ExitStatus,
     evidence: Evidence,
 ) -> StackError {
-    let command = shown(&command(&spec.backend, "serve", &config_path(site)));
+    let command = shown(&command(&spec.backend, "serve", &config_path(site, name)));
     let problem = format!("it ended with {status} before it was ready");
     StackError::BackendNotStarted { problem, command, evidence }
 }
@@ -244,15 +310,17 @@ fn shown(command: &Command) -> String {
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-fn config_path(site: &Site) -> PathBuf {
-    site.directory.join("backend.toml")
+fn config_path(site: &Site, name: &str) -> PathBuf {
+    site.directory.join(format!("{name}.toml"))
 }
 
 fn write_config(
     site: &Site,
-    spec: &StackSpec,
+    process: &str,
+    port: Option<u16>,
     primary: &PostgresEndpoint,
     replicas: &[&PostgresEndpoint],
+    urls: BTreeMap<String, String>,
 ) -> Result<PathBuf, StackError> {
     let named = |replica: &&'_ PostgresEndpoint| replica.name.clone();
     let names: Vec<String> = replicas.iter().map(named).collect();
@@ -262,14 +330,15 @@ fn write_config(
         port: replica.port,
     });
     let config = Config {
-        server: ServerConfig { listen: format!("127.0.0.1:{}", spec.backend_port.unwrap_or(0)) },
+        server: ServerConfig { listen: format!("127.0.0.1:{}", port.unwrap_or(0)) },
         database: DatabaseConfig {
             admin_user: SUPERUSER,
             primary: Address { host: &primary.socket_dir, port: primary.port },
             replicas: replicas.collect(),
         },
+        services: (!urls.is_empty()).then_some(ServicesConfig { urls }),
     };
-    let path = config_path(site);
+    let path = config_path(site, process);
     let text =
         toml::to_string(&config).expect("paths are UTF-8: they were made from a checked run id");
     fs::write(&path, text).map_err(|source| StackError::Io {

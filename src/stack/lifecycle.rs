@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
-use super::backend::{self, BACKEND, Backend};
+use super::backend::{self, Backend, Backends};
 use super::directory::StackDirectory;
 use super::error::StackError;
 use super::incidents::{Death, Incidents};
@@ -49,7 +49,7 @@ pub struct Seeding {
 pub struct Ready {
     live: LiveTarget,
     // Dropped in this order: clients before servers.
-    backend: Backend,
+    backends: Backends,
     replicas: Vec<Server>,
     primary: Server,
 }
@@ -121,7 +121,7 @@ impl Stack<Ready> {
 
     /// Version of the backend, as it announced it.
     pub fn backend_version(&self) -> &str {
-        &self.state.backend.version
+        &self.state.backends.first().version
     }
 
     /// What every server says of its own settings now, and what the primary keeps for single roles and databases.
@@ -138,11 +138,11 @@ impl Stack<Ready> {
     /// limits allow, whatever fails on the way.
     pub async fn stop(self) -> Stopped {
         let Self { state, core } = self;
-        let Ready { backend, replicas, primary, .. } = state;
+        let Ready { backends, replicas, primary, .. } = state;
         let shutdown = if core.spec.keep { Shutdown::Fast } else { Shutdown::Immediate };
         // Those that died before are reported already.
         let dead = core.site.incidents.so_far();
-        let mut failures: Vec<Incident> = backend.stop().await.err().into_iter().collect();
+        let mut failures = backends.stop().await;
         let names: Vec<_> =
             replicas.iter().chain([&primary]).map(|s| s.name().to_owned()).collect();
         let mut stops = join_all(replicas.into_iter().map(|replica| replica.stop(shutdown))).await;
@@ -196,8 +196,8 @@ impl Core {
     }
 
     fn death_error(&self, Death { what, status, evidence }: Death) -> StackError {
-        if what == BACKEND {
-            backend::died_early(&self.site, &self.spec, status, evidence)
+        if backend::names(&self.spec).contains(&what) {
+            backend::died_early(&self.site, &self.spec, &what, status, evidence)
         } else {
             StackError::ServerDied { server: what, status, evidence }
         }
@@ -229,7 +229,8 @@ impl Core {
 
     fn remove_logs(&self) {
         let site = &self.site;
-        let mut names = vec!["initdb".to_owned(), "migrate".to_owned(), BACKEND.to_owned()];
+        let mut names = vec!["initdb".to_owned(), "migrate".to_owned()];
+        names.extend(backend::names(&self.spec));
         for place in 0..=self.spec.replicas {
             let name = postgres::endpoint(site, place).name;
             names.push(format!("{name}-base-backup"));
@@ -263,16 +264,16 @@ async fn open(core: &Core, seeding: Seeding) -> Result<Ready, StackError> {
     let primary = Server::start(site, endpoint, data, Role::Primary, wal_compression).await?;
     primary.execute("checkpoint", "CHECKPOINT").await?;
     let replicas = replica::replicate(site, &core.directory, &primary, wal_compression).await?;
-    let backend = Backend::start(site, &core.spec, &primary, &replicas).await?;
+    let backends = Backends::start(site, &core.spec, &primary, &replicas).await?;
     let servers = || std::iter::once(&primary).chain(&replicas);
     let live = LiveTarget {
-        base_url: backend.url.clone(),
-        metrics_url: Some(format!("{}/metrics", backend.url)),
-        token_secret: Some(backend.secret.clone()),
+        base_url: backends.first().url.clone(),
+        metrics: backends.all.iter().map(Backend::metrics).collect(),
+        token_secret: Some(backends.secret.clone()),
         postgres: servers().map(|server| server.endpoint.clone()).collect(),
-        processes: std::iter::once(backend.process_group())
+        processes: (backends.all.iter().map(Backend::process_group))
             .chain(servers().map(Server::process_group))
             .collect(),
     };
-    Ok(Ready { live, backend, replicas, primary })
+    Ok(Ready { live, backends, replicas, primary })
 }

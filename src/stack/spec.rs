@@ -22,6 +22,8 @@ pub struct StackSpec {
     pub backend: BackendProgram,
     /// Loopback port of the backend; `None` lets the system choose a free one.
     pub backend_port: Option<u16>,
+    /// Services that further processes host, one list a process; the first hosts all others and passes on to them.
+    pub backend_split: Vec<Vec<String>>,
     /// Whole months of history for which the backend makes partitions.
     pub history_months: u8,
     /// Below which the stack's own directory is made: usually [`super::state_directory`]. On a real disk, and

@@ -33,7 +33,7 @@ const REPLICA: &str = "replica-1 holds what the primary holds";
 fn target(postgres: Vec<PostgresEndpoint>) -> LiveTarget {
     LiveTarget {
         base_url: String::new(),
-        metrics_url: None,
+        metrics: Vec::new(),
         token_secret: None,
         postgres,
         processes: Vec::new(),

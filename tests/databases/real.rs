@@ -78,7 +78,7 @@ async fn the_reference_backend_passes_its_audit_while_it_runs() {
 
     let target = LiveTarget {
         base_url: String::new(),
-        metrics_url: None,
+        metrics: Vec::new(),
         token_secret: None,
         postgres: vec![cluster.endpoint()],
         processes: Vec::new(),

@@ -48,7 +48,9 @@ pub(super) fn incidents(record: &Record) -> ValidityCheck {
 /// Readings that failed for a while left gaps: how much that matters is for the check of those to say.
 fn is_outage_of_a_reading(incident: &Incident) -> bool {
     let what = incident.what.as_str();
-    matches!(what, "metrics" | "/proc") || what.starts_with("statistics of ")
+    matches!(what, "metrics" | "/proc")
+        || what.starts_with("statistics of ")
+        || what.starts_with("metrics of ")
 }
 
 /// A backend or primary that dies under load is the system's own failure: a fail stands whatever else happened, but
@@ -56,7 +58,7 @@ fn is_outage_of_a_reading(incident: &Incident) -> bool {
 /// says, but one that no longer has to keep that replica up to date and shows no lag of it: neither verdict stands.
 /// Anything else leaves us without knowledge.
 fn joint_bias<'a>(mut died: impl Iterator<Item = &'a str>) -> Bias {
-    match died.any(|what| matches!(what, "backend" | "primary")) {
+    match died.any(Incident::is_of_the_system) {
         true => Bias::LooksBetter,
         false => Bias::Unknown,
     }
