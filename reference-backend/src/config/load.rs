@@ -82,7 +82,7 @@ impl Config {
                 problems.push(format!("{name} = 0: expected a number from 1 up"));
             }
         };
-        let (pools, choice) = (&self.database.pools, &self.database.replica_choice);
+        let pools = &self.database.pools;
         let (store, projections) = (&self.event_store, &self.projections);
         above_zero("server.request_timeout_ms", self.server.request_timeout_ms.0);
         above_zero("server.in_flight_max", self.server.in_flight_max as u64);
@@ -98,12 +98,6 @@ impl Config {
         );
         above_zero("database.pools.acquire_timeout_ms", pools.acquire_timeout_ms.0);
         above_zero("database.pools.statement_timeout_ms", pools.statement_timeout_ms.0);
-        above_zero("database.replica_choice.poll_interval_ms", choice.poll_interval_ms.0);
-        above_zero("database.replica_choice.poll_timeout_ms", choice.poll_timeout_ms.0);
-        above_zero(
-            "database.replica_choice.failures_before_unhealthy",
-            choice.failures_before_unhealthy.into(),
-        );
         above_zero("event_store.queue_commands", store.queue_commands as u64);
         above_zero("event_store.batch_commands_max", store.batch_commands_max as u64);
         above_zero("event_store.statement_timeout_ms", store.statement_timeout_ms.0);
@@ -113,6 +107,7 @@ impl Config {
         above_zero("projections.tries_before_paused", projections.tries_before_paused.into());
         above_zero("projections.retry_first_ms", projections.retry_first_ms.0);
         above_zero("cache.warm_queue", self.cache.warm_queue as u64);
+        problems.extend(self.database.replica_choice.problems());
         problems.extend(self.partitions.problems());
         problems.extend(self.contradictions());
         problems

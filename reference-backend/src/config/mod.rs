@@ -3,11 +3,13 @@
 
 mod load;
 mod partitions;
+mod replicas;
 mod settings;
 
 pub use load::{ConfigError, token_secret_from_env};
 pub use partitions::Partitions;
+pub use replicas::Replicas;
 pub use settings::{
     Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Pools,
-    Projections, ReplicaEndpoint, Replicas, Server,
+    Projections, ReplicaEndpoint, Server,
 };

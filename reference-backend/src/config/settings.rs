@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Partitions;
+use super::{Partitions, Replicas};
 
 /// A span of time in whole milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -128,22 +128,6 @@ pub struct Pools {
     pub acquire_timeout_ms: Millis,
     /// Longest run of one statement of a request.
     pub statement_timeout_ms: Millis,
-}
-
-/// When a replica may answer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Replicas {
-    /// Time between two looks at a replica.
-    pub poll_interval_ms: Millis,
-    /// Longest wait for an answer to such a look.
-    pub poll_timeout_ms: Millis,
-    /// Looks that must fail in a row before a replica counts as unhealthy.
-    pub failures_before_unhealthy: u32,
-    /// A replica further behind answers no reads, in bytes of WAL.
-    pub lag_bytes_max: u64,
-    /// A replica further behind answers no reads.
-    pub lag_max_ms: Millis,
 }
 
 /// The event store's writers.

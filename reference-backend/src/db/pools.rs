@@ -1,15 +1,17 @@
 //! The pools, and who gets a connection from which.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::choice::Limits;
+use super::lanes::Lanes;
 use super::replicas::{self, Replica};
 use super::{Database, Freshness, Reader};
 use crate::config;
@@ -45,9 +47,12 @@ pub(super) struct Inner {
     pub(super) limits: Limits,
     /// By [`Database::index`].
     write: Vec<PgPool>,
-    pub(super) primary_read: Vec<PgPool>,
+    pub(super) primary: Lanes,
     pub(super) replicas: Vec<Replica>,
+    pub(super) use_replicas: AtomicBool,
     pub(super) turn: AtomicUsize,
+    /// Room on the primary for reads that replicas should have answered.
+    pub(super) fallback: Semaphore,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -72,14 +77,12 @@ pub(super) enum Role {
 impl Databases {
     /// Opens the pools and starts to watch the replicas. A missing replica is no error; a missing primary is.
     pub async fn connect(config: &config::Database) -> Result<Self, DbError> {
-        let pools = &config.pools;
-        let per_database = |host: &str, port, role, size| {
-            Database::ALL.map(|database| pool(config, host, port, database, role, size)).to_vec()
+        let (pools, choice, primary) = (&config.pools, &config.replica_choice, &config.primary);
+        let write = Database::ALL.map(|database| write_pool(config, database)).to_vec();
+        let lanes = |host: &str, port, size| {
+            let options = |database| session_options(config, host, port, database, Role::Read);
+            Lanes::new(size, pools.acquire_timeout_ms.duration(), options)
         };
-        let primary = &config.primary;
-        let write = per_database(&primary.host, primary.port, Role::Write, pools.write_connections);
-        let primary_read =
-            per_database(&primary.host, primary.port, Role::Read, pools.primary_read_connections);
         for (database, pool) in Database::ALL.into_iter().zip(&write) {
             pool.acquire().await.map_err(|source| DbError::Primary {
                 host: primary.host.clone(),
@@ -90,15 +93,16 @@ impl Databases {
         }
         let replicas = config.replicas.iter().map(|replica| {
             let size = pools.replica_read_connections;
-            Replica::new(replica, per_database(&replica.host, replica.port, Role::Read, size))
+            Replica::new(replica, lanes(&replica.host, replica.port, size), choice)
         });
-        let choice = &config.replica_choice;
         let databases = Self(Arc::new(Inner {
             limits: Limits { lag_bytes_max: choice.lag_bytes_max, lag_ms_max: choice.lag_max_ms.0 },
             write,
-            primary_read,
+            primary: lanes(&primary.host, primary.port, pools.primary_read_connections),
             replicas: replicas.collect(),
+            use_replicas: AtomicBool::new(choice.enabled),
             turn: AtomicUsize::new(0),
+            fallback: Semaphore::new(choice.primary_fallback_max as usize),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             config: config.clone(),
@@ -127,6 +131,11 @@ impl Databases {
         matches!(tokio::time::timeout(timeout, ping).await, Ok(Ok(())))
     }
 
+    /// From now on replicas answer reads, or the primary answers all.
+    pub fn use_replicas(&self, on: bool) {
+        self.0.use_replicas.store(on, Ordering::Relaxed);
+    }
+
     /// Names of the replicas that are healthy now.
     pub fn healthy_replicas(&self) -> Vec<&'static str> {
         let healthy = self.0.replicas.iter().filter(|replica| replica.observed().healthy);
@@ -138,9 +147,10 @@ impl Databases {
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
-        let replicas = self.0.replicas.iter().flat_map(|replica| &replica.pools);
-        let pools = self.0.write.iter().chain(&self.0.primary_read).chain(replicas);
-        futures::future::join_all(pools.map(PgPool::close)).await;
+        futures::future::join_all(self.0.write.iter().map(PgPool::close)).await;
+        let replicas = self.0.replicas.iter().map(|replica| &replica.lanes);
+        let lanes = std::iter::once(&self.0.primary).chain(replicas);
+        futures::future::join_all(lanes.map(Lanes::close)).await;
     }
 
     /// A connection of its own to the primary, for the one writer of something: an appender or a projection. `limit` is how
@@ -202,9 +212,9 @@ impl Inner {
     fn publish_in_use(&self) {
         let in_use = |pool: &PgPool| f64::from(pool.size()) - pool.num_idle() as f64;
         for database in Database::ALL {
-            let index = database.index();
-            let primary = in_use(&self.write[index]) + in_use(&self.primary_read[index]);
-            let replicas = self.replicas.iter().map(|r| (r.name, in_use(&r.pools[index])));
+            let reads = |lanes: &Lanes| f64::from(lanes.of(database).in_use());
+            let primary = in_use(&self.write[database.index()]) + reads(&self.primary);
+            let replicas = self.replicas.iter().map(|r| (r.name, reads(&r.lanes)));
             for (server, value) in std::iter::once(("primary", primary)).chain(replicas) {
                 metrics::gauge!("backend_db_pool_in_use", "database" => database.label(), "server" => server)
                     .set(value.max(0.0));
@@ -213,28 +223,38 @@ impl Inner {
     }
 }
 
-fn pool(
-    config: &config::Database,
-    host: &str,
-    port: u16,
-    database: Database,
-    role: Role,
-    size: u32,
-) -> PgPool {
-    let statement_timeout = config.pools.statement_timeout_ms.0.to_string();
-    // A generic plan of a partitioned table locks every partition before it prunes: 33 locks instead of 3.
-    let options = connect_options(host, port, role, database.name())
-        .options([("plan_cache_mode", "force_custom_plan")])
-        .options([("statement_timeout", statement_timeout.as_str())]);
+fn write_pool(config: &config::Database, database: Database) -> PgPool {
+    let primary = &config.primary;
     PgPoolOptions::new()
-        .max_connections(size)
+        .max_connections(config.pools.write_connections)
         .acquire_timeout(config.pools.acquire_timeout_ms.duration())
         // A ping before each statement, on top of the one that sqlx sends when a connection is given back, would be one more
         // round trip; a dead connection shows at its first use.
         .test_before_acquire(false)
         .max_lifetime(None)
         .idle_timeout(None)
-        .connect_lazy_with(options)
+        .connect_lazy_with(session_options(
+            config,
+            &primary.host,
+            primary.port,
+            database,
+            Role::Write,
+        ))
+}
+
+/// For the statements of requests.
+fn session_options(
+    config: &config::Database,
+    host: &str,
+    port: u16,
+    database: Database,
+    role: Role,
+) -> PgConnectOptions {
+    let statement_timeout = config.pools.statement_timeout_ms.0.to_string();
+    // A generic plan of a partitioned table locks every partition before it prunes: 33 locks instead of 3.
+    connect_options(host, port, role, database.name())
+        .options([("plan_cache_mode", "force_custom_plan")])
+        .options([("statement_timeout", statement_timeout.as_str())])
 }
 
 pub(super) fn connect_options(
