@@ -32,7 +32,7 @@ case "$*" in
 *migrate*) exit 0 ;;
 esac
 trap 'echo drained >&2; exit 0' TERM
-echo '{"event":"listening","url":"http://HEALTH","schema":1,"version":"9.9.9"}'
+echo '{"event":"listening","url":"http://HEALTH","schema":2,"version":"9.9.9"}'
 while :; do sleep 0.05; done
 "#;
 
@@ -282,7 +282,7 @@ async fn a_backend_that_fails_takes_the_stack_with_it_and_is_quoted() {
             "it is of another release",
             announce(99),
             |error| matches!(error, StackError::BackendSchema { found: 99, expected: 1, .. }),
-            "it has schema 99, and this harness knows schema 1",
+            "it has schema 99, and this harness knows schema 2",
         ),
         (
             "it is never ready",

@@ -19,7 +19,7 @@ use crate::services::Service;
 use crate::telemetry::{Metrics, init_logs};
 
 /// The schema version that the harness compares with its own.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// What to do.
 #[derive(Debug, Clone, Args)]
@@ -169,7 +169,7 @@ mod tests {
         announce(&mut line, "127.0.0.1:4711".parse().unwrap()).unwrap();
         assert_eq!(
             String::from_utf8(line).unwrap(),
-            "{\"event\":\"listening\",\"url\":\"http://127.0.0.1:4711\",\"schema\":1,\"version\":\"0.1.0\"}\n"
+            "{\"event\":\"listening\",\"url\":\"http://127.0.0.1:4711\",\"schema\":2,\"version\":\"0.1.0\"}\n"
         );
     }
 }

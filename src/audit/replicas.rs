@@ -18,13 +18,17 @@ const POLL_EVERY: Duration = Duration::from_millis(100);
 /// Comparisons before a difference is believed: the backend is idle, not dead, and may write between two queries.
 const ATTEMPTS: u32 = 3;
 
-/// Tables of a database: the roots of partition trees and those without partitions.
+/// Tables of a database, the roots of partition trees and those without partitions, with what a row's hash is: of the types' own
+/// functions, or of its text where a type has none.
 const TABLES: &str = "
-    SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    SELECT c.oid::regclass::text,
+           CASE WHEN EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.atttypid = 'json'::regtype)
+                THEN 'hashtextextended(t::text, 0)' ELSE 'hash_record_extended(t.*, 0)' END
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
     ORDER BY 1";
 
-/// A table's rows, and the sum of their hashes by the types' own hash functions.
+/// A table's rows, and the sum of their hashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Contents {
     rows: i64,
@@ -56,9 +60,9 @@ async fn compare_one(
     for database in database::ALL {
         let mut source = deadline.limit(connect(primary, database)).await?;
         let mut copy = deadline.limit(connect(replica, database)).await?;
-        let tables: Vec<String> = deadline.limit(tables(&mut source)).await?;
-        for table in tables {
-            let compared = compare_table(&mut source, &mut copy, &table, wait, deadline).await?;
+        for (table, hash) in deadline.limit(tables(&mut source)).await? {
+            let query = contents_query(&table, &hash);
+            let compared = compare_table(&mut source, &mut copy, &query, wait, deadline).await?;
             count += compared.0.rows.unsigned_abs();
             if compared.0 != compared.1 {
                 named.push(format!(
@@ -77,16 +81,16 @@ async fn compare_one(
 async fn compare_table(
     source: &mut PgConnection,
     copy: &mut PgConnection,
-    table: &str,
+    query: &str,
     wait: Duration,
     deadline: Deadline,
 ) -> Result<(Contents, Contents), AuditError> {
     let mut attempt = 1;
     loop {
         let (original, copied) = {
-            let original = deadline.limit(contents(source, table)).await?;
+            let original = deadline.limit(contents(source, query)).await?;
             deadline.limit(replayed(source, copy, wait)).await?;
-            (original, deadline.limit(contents(copy, table)).await?)
+            (original, deadline.limit(contents(copy, query)).await?)
         };
         if original == copied || attempt == ATTEMPTS {
             return Ok((original, copied));
@@ -95,17 +99,18 @@ async fn compare_table(
     }
 }
 
-async fn tables(connection: &mut PgConnection) -> Result<Vec<String>, AuditError> {
-    sqlx::query_scalar(TABLES)
+async fn tables(connection: &mut PgConnection) -> Result<Vec<(String, String)>, AuditError> {
+    sqlx::query_as(TABLES)
         .fetch_all(connection)
         .await
         .map_err(AuditError::during("list the tables"))
 }
 
-async fn contents(connection: &mut PgConnection, table: &str) -> Result<Contents, AuditError> {
-    let query = format!(
-        "SELECT count(*), coalesce(sum(hash_record_extended(t.*, 0)), 0)::text FROM {table} t"
-    );
+fn contents_query(table: &str, hash: &str) -> String {
+    format!("SELECT count(*), coalesce(sum({hash}), 0)::text FROM {table} t")
+}
+
+async fn contents(connection: &mut PgConnection, query: &str) -> Result<Contents, AuditError> {
     let row = sqlx::query(AssertSqlSafe(query))
         .fetch_one(connection)
         .await

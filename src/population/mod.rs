@@ -6,6 +6,7 @@ mod copy;
 mod directory;
 mod error;
 mod generate;
+mod generate_front_desk;
 #[cfg(test)]
 mod generate_tests;
 mod indexes;
@@ -25,6 +26,7 @@ pub use error::PopulationError;
 pub use generate::{
     Account, DailyBalance, Entry, EntryKind, Generator, History, Organisation, Property, User,
 };
+pub use generate_front_desk::{FrontDesk, Reservation, Staff, Task};
 pub use seed::{Progress, Seeded, Stage, seed};
 pub use skew::Sampler;
 pub use verify::verify;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::catalogue::SizeClass;
 use super::generate::{Account, EntryKind, Generator, History, Organisation};
+use super::generate_front_desk::FrontDesk;
 use super::partitions::Layout;
 use super::tables::{Row, TABLES, Table, TableId, Tally};
 use crate::ids::OrgId;
@@ -46,7 +47,9 @@ impl<'a> RowWriter<'a> {
 
     /// Writes every row of one organisation.
     pub(super) fn organisation(&mut self, org: OrgId, sink: &mut impl Sink) {
-        self.description(&self.generator.organisation(org), sink);
+        let organisation = self.generator.organisation(org);
+        self.description(&organisation, sink);
+        self.front_desks(&organisation, sink);
         let mut history = std::mem::take(&mut self.history);
         self.generator.history_into(org, &mut history);
         self.money(org, &history, sink);
@@ -100,6 +103,53 @@ impl<'a> RowWriter<'a> {
                     .timestamp(property.created_at)
                     .end(0)
             });
+        }
+    }
+
+    fn front_desks(&mut self, organisation: &Organisation, sink: &mut impl Sink) {
+        let (org_id, generator) = (organisation.id.as_i64(), self.generator);
+        let desks = generator.front_desks(organisation);
+        for (property, FrontDesk { staff, task, reservation }) in
+            organisation.properties.iter().zip(desks)
+        {
+            self.row(TableId::Staff, self.layout.whole(TableId::Staff), sink, |row| {
+                row.int8(org_id)
+                    .uuid(staff.id)
+                    .uuid(property.id)
+                    .text(&staff.name)
+                    .text(staff.role)
+                    .timestamp(staff.created_at)
+                    .timestamp(staff.created_at)
+                    .end(0)
+            });
+            self.row(TableId::Tasks, self.layout.whole(TableId::Tasks), sink, |row| {
+                row.int8(org_id)
+                    .uuid(task.id)
+                    .uuid(property.id)
+                    .text(task.title)
+                    .uuid(staff.id)
+                    .timestamp(task.due_at)
+                    .timestamp(task.created_at)
+                    .timestamp(task.created_at)
+                    .end(0)
+            });
+            self.row(
+                TableId::Reservations,
+                self.layout.whole(TableId::Reservations),
+                sink,
+                |row| {
+                    row.int8(org_id)
+                        .uuid(reservation.id)
+                        .uuid(property.id)
+                        .text(&reservation.guest)
+                        .date(reservation.arrival)
+                        .date(reservation.departure)
+                        .int8(reservation.amount_cents)
+                        .timestamp(reservation.created_at)
+                        .timestamp(reservation.created_at)
+                        .end(reservation.amount_cents)
+                },
+            );
         }
     }
 

@@ -22,6 +22,9 @@ pub(super) enum TableId {
     Balances,
     Summaries,
     Snapshots,
+    Staff,
+    Tasks,
+    Reservations,
 }
 
 /// Where a table is and what it holds.
@@ -63,7 +66,7 @@ const ENTRY: &[(&str, Column)] = &[
 ];
 
 /// Every table, in the order of [`TableId`].
-pub(super) const TABLES: [Table; 8] = [
+pub(super) const TABLES: [Table; 11] = [
     Table {
         id: TableId::Organisations,
         database: SHARED,
@@ -167,6 +170,54 @@ pub(super) const TABLES: [Table; 8] = [
         ],
         cents: None,
     },
+    Table {
+        id: TableId::Staff,
+        database: HOSPITALITY,
+        name: "staff",
+        columns: &[
+            ("org_id", Int8),
+            ("id", Column::Uuid),
+            ("property_id", Column::Uuid),
+            ("name", Text),
+            ("role", Text),
+            ("created_at", Timestamp),
+            ("updated_at", Timestamp),
+        ],
+        cents: None,
+    },
+    Table {
+        id: TableId::Tasks,
+        database: HOSPITALITY,
+        name: "tasks",
+        columns: &[
+            ("org_id", Int8),
+            ("id", Column::Uuid),
+            ("property_id", Column::Uuid),
+            ("title", Text),
+            ("assignee_id", Column::Uuid),
+            ("due_at", Timestamp),
+            ("created_at", Timestamp),
+            ("updated_at", Timestamp),
+        ],
+        cents: None,
+    },
+    Table {
+        id: TableId::Reservations,
+        database: HOSPITALITY,
+        name: "reservations",
+        columns: &[
+            ("org_id", Int8),
+            ("id", Column::Uuid),
+            ("property_id", Column::Uuid),
+            ("guest_name", Text),
+            ("arrival", Date),
+            ("departure", Date),
+            ("amount_cents", Int8),
+            ("created_at", Timestamp),
+            ("updated_at", Timestamp),
+        ],
+        cents: Some("amount_cents"),
+    },
 ];
 
 /// Days from year 1 to 2000-01-01, from which Postgres counts.
@@ -182,7 +233,7 @@ impl Table {
         &TABLES[id as usize]
     }
 
-    /// `COPY` of all columns into one of the table's leaves (already quoted).
+    /// `COPY` of the columns above into one of the table's leaves (already quoted).
     pub(super) fn copy_into(&self, leaf: &str) -> String {
         let columns: Vec<&str> = self.columns.iter().map(|(name, _)| *name).collect();
         // FREEZE: rows are born visible to all and need no vacuum. It requires the truncation before it.

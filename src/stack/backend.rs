@@ -26,7 +26,7 @@ use crate::archive::Incident;
 use crate::scenario::{MetricsEndpoint, PostgresEndpoint, ProcessGroup};
 
 /// Version of the backend's schema that population and audit know.
-pub const BACKEND_SCHEMA: u64 = 1;
+pub const BACKEND_SCHEMA: u64 = 2;
 /// Name of its first process in incidents and process groups; further ones are `backend-2`, `backend-3` …
 const BACKEND: &str = "backend";
 /// Environment variable that gives the backend its key.

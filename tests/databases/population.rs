@@ -96,9 +96,9 @@ async fn any_change_to_the_databases_fails_verification() {
         ),
         (
             "plimsoll_hospitality",
-            "DELETE FROM properties WHERE property_id = (SELECT min(property_id::text)::uuid FROM properties)".into(),
+            "DELETE FROM tasks WHERE id = (SELECT min(id::text)::uuid FROM tasks)".into(),
             String::new(),
-            "verify properties: rows",
+            "verify tasks: rows",
         ),
     ];
     for (database, fault, repair, expected) in cases {

@@ -1,4 +1,5 @@
--- Guests who arrive. A check-in belongs to a reservation of the hospitality database; the service that writes it has checked that.
+-- Guests who arrive. A check-in belongs to a reservation of the hospitality database; the service that writes it has checked
+-- that. `version` counts changes from 1; `creation` is what a client's create was and got, for its retries.
 CREATE TABLE checkins (
     org_id         bigint      NOT NULL,
     id             uuid        NOT NULL,
@@ -9,8 +10,17 @@ CREATE TABLE checkins (
     version        integer     NOT NULL DEFAULT 1,
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now(),
+    creation       json,
     PRIMARY KEY (org_id, id)
 );
+
+-- A reservation is checked in once, unless that was cancelled. Serves "the check-in of a reservation".
+CREATE UNIQUE INDEX checkins_reservation ON checkins (org_id, reservation_id) WHERE status <> 'cancelled';
+-- Serves "the check-ins of a property, page by page".
+CREATE INDEX checkins_by_property ON checkins (org_id, property_id, id);
+-- Serves "who is at the desk now", from the index alone. Few are, of all that ever were.
+CREATE INDEX checkins_started ON checkins (org_id, property_id, id) INCLUDE (reservation_id, guest_name)
+    WHERE status = 'started';
 
 GRANT USAGE ON SCHEMA public TO app_rw, app_ro;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app_rw;

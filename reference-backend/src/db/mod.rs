@@ -14,6 +14,7 @@ mod names;
 mod pools;
 mod reader;
 mod replicas;
+mod written;
 
 pub use choice::{Freshness, Source};
 pub use lsn::Lsn;
@@ -21,3 +22,4 @@ pub use migrate::{MigrateError, migrate};
 pub use names::Database;
 pub use pools::{Databases, DbError, maintenance};
 pub use reader::Reader;
+pub use written::{WriteToken, WriteTokenError};

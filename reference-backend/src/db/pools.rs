@@ -1,7 +1,7 @@
 //! The pools, and who gets a connection from which.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::choice::Limits;
 use super::lanes::Lanes;
 use super::replicas::{self, Replica};
-use super::{Database, Freshness, Reader};
+use super::{Database, Freshness, Lsn, Reader};
 use crate::config;
 
 /// Why a database could not be used.
@@ -53,6 +53,8 @@ pub(super) struct Inner {
     pub(super) turn: AtomicUsize,
     /// Room on the primary for reads that replicas should have answered.
     pub(super) fallback: Semaphore,
+    /// How far the primary is known to have written. Only grows.
+    pub(super) written: AtomicU64,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -103,6 +105,7 @@ impl Databases {
             use_replicas: AtomicBool::new(choice.enabled),
             turn: AtomicUsize::new(0),
             fallback: Semaphore::new(choice.primary_fallback_max as usize),
+            written: AtomicU64::new(0),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             config: config.clone(),
@@ -183,6 +186,10 @@ impl Databases {
         maintenance(&self.0.config).await
     }
 
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
     fn watch(&self) {
         let inner = &self.0;
         inner.tasks.spawn(replicas::watch(Arc::clone(inner), inner.stop.clone()));
@@ -209,6 +216,10 @@ pub async fn maintenance(config: &config::Database) -> Result<PgConnection, sqlx
 }
 
 impl Inner {
+    pub(super) fn saw_written(&self, lsn: Lsn) {
+        self.written.fetch_max(lsn.bytes(), Ordering::Relaxed);
+    }
+
     fn publish_in_use(&self) {
         let in_use = |pool: &PgPool| f64::from(pool.size()) - pool.num_idle() as f64;
         for database in Database::ALL {

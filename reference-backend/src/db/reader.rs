@@ -8,8 +8,8 @@ use std::time::Instant;
 use futures::future::BoxFuture;
 use metrics::{counter, histogram};
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
-use sqlx::query::QueryAs;
-use sqlx::{Error, FromRow};
+use sqlx::query::{self, QueryAs};
+use sqlx::{Error, Execute, FromRow};
 use tokio::sync::SemaphorePermit;
 use tracing::debug;
 
@@ -69,18 +69,18 @@ impl Reader {
     /// All rows of a statement. `query` makes it anew for a try on another server.
     pub async fn fetch_all<T>(&mut self, query: impl Fn() -> Query<T>) -> Result<Vec<T>, Error>
     where
-        T: for<'r> FromRow<'r, PgRow> + Send + Unpin + 'static,
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        self.run(|lane| {
-            let query = query();
+        let found = self.run(|lane| {
+            let query = plain(query());
             Box::pin(async move {
                 let mut lane = lane.borrow().await?;
-                let found = query.fetch_all(lane.connection()).await;
+                let found = query?.fetch_all(lane.connection()).await;
                 lane.done(found.as_ref().err());
                 found
             })
-        })
-        .await
+        });
+        found.await?.iter().map(T::from_row).collect()
     }
 
     /// The first row of a statement, if any. `query` makes it anew for a try on another server.
@@ -89,18 +89,18 @@ impl Reader {
         query: impl Fn() -> Query<T>,
     ) -> Result<Option<T>, Error>
     where
-        T: for<'r> FromRow<'r, PgRow> + Send + Unpin + 'static,
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        self.run(|lane| {
-            let query = query();
+        let found = self.run(|lane| {
+            let query = plain(query());
             Box::pin(async move {
                 let mut lane = lane.borrow().await?;
-                let found = query.fetch_optional(lane.connection()).await;
+                let found = query?.fetch_optional(lane.connection()).await;
                 lane.done(found.as_ref().err());
                 found
             })
-        })
-        .await
+        });
+        found.await?.as_ref().map(T::from_row).transpose()
     }
 
     async fn run<R: Send + 'static>(
@@ -199,6 +199,14 @@ impl Reader {
         }
         found
     }
+}
+
+/// The statement without the type of its rows: they are decoded once they are here, and not while a connection is held.
+fn plain<T: Send>(
+    mut query: Query<T>,
+) -> Result<query::Query<'static, Postgres, PgArguments>, Error> {
+    let arguments = query.take_arguments().map_err(Error::Encode)?.unwrap_or_default();
+    Ok(sqlx::query_with(query.sql(), arguments))
 }
 
 /// Whether a connection broke, rather than that there was none.

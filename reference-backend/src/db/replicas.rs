@@ -130,6 +130,7 @@ pub(super) async fn watch(inner: Arc<Inner>, stop: CancellationToken) {
         }
         // The primary first: a replica may be ahead of what is seen here, never behind unseen.
         if let Ok(written) = primary_probe.look(timeout).await {
+            inner.saw_written(written);
             history.record(Instant::now(), written);
         }
         let looks = watched.iter_mut().map(|watched| watched.probe.look(timeout));

@@ -103,6 +103,9 @@ impl Version {
     /// An aggregate without events.
     pub const ZERO: Self = Self(0);
 
+    /// An aggregate after its first event; a row when it is made.
+    pub const FIRST: Self = Self(1);
+
     /// From the number as databases and clients hold it.
     pub const fn new(number: i32) -> Self {
         Self(number)
@@ -116,6 +119,12 @@ impl Version {
     /// The version after one more event.
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
+    }
+}
+
+impl From<i32> for Version {
+    fn from(number: i32) -> Self {
+        Self(number)
     }
 }
 

@@ -18,6 +18,15 @@ pub(crate) struct OrgPath {
     org: i64,
 }
 
+/// The thing of the path.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only its shape matters")]
+pub(crate) struct IdPath {
+    /// The thing's id: the Idempotency-Key that created it.
+    id: Uuid,
+}
+
 /// The header of a command.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Header)]

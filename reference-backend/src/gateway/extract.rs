@@ -46,6 +46,24 @@ impl FromRequestParts<Arc<App>> for Tenant {
     }
 }
 
+/// The `{id}` of the path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Id(pub(crate) Uuid);
+
+impl FromRequestParts<Arc<App>> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let path = RawPathParams::from_request_parts(parts, app).await;
+        let path = path.map_err(|_| Problem::malformed("the path is not valid UTF-8"))?;
+        path.iter()
+            .find(|(name, _)| *name == "id")
+            .and_then(|(_, text)| Uuid::try_parse(text).ok())
+            .map(Self)
+            .ok_or_else(|| Problem::malformed("the id in the path is not a UUID"))
+    }
+}
+
 /// The query string as a type. Unknown parameters are refused when the type says `deny_unknown_fields`, as all do.
 #[derive(Debug)]
 pub(crate) struct Params<T>(pub(crate) T);

@@ -5,6 +5,7 @@ mod api;
 mod app;
 mod auth;
 mod extract;
+mod fresh;
 mod guard;
 mod meter;
 mod problem;
@@ -12,9 +13,12 @@ mod reply;
 mod router;
 mod server;
 
-pub(crate) use api::{KeyHeader, OrgPath, Refusals, TokenHeader, WriteRefusals};
+pub(crate) use api::{IdPath, KeyHeader, OrgPath, Refusals, TokenHeader, WriteRefusals};
 pub(crate) use app::App;
-pub(crate) use extract::{Body, CONSISTENCY_TOKEN, Consistency, IdempotencyKey, Params, Tenant};
+pub(crate) use extract::{
+    Body, CONSISTENCY_TOKEN, Consistency, Id, IdempotencyKey, Params, Tenant,
+};
+pub(crate) use fresh::Fresh;
 pub(crate) use problem::Problem;
 pub(crate) use reply::Reply;
 pub use server::{ServeError, serve};

@@ -108,6 +108,16 @@ impl Problem {
         )
     }
 
+    /// 409: the thing is not in a state that allows it.
+    pub(crate) fn conflict(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "/problems/conflict",
+            "what is there does not allow it",
+            detail,
+        )
+    }
+
     /// 413: the body is longer than the server reads.
     pub(crate) fn too_large(limit_bytes: usize) -> Self {
         Self::new(

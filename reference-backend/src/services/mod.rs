@@ -25,6 +25,7 @@ mod rooms;
 mod rows;
 mod service;
 mod staff;
+mod table;
 mod tasks;
 mod users;
 mod warm;

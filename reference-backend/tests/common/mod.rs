@@ -3,6 +3,7 @@
 //! The server is stopped by its process id and its directory removed at the end, also when a test panics. It runs without
 //! fsync, which only tests may: nothing here outlives the operating system's cache.
 
+mod explain;
 mod template;
 
 use std::collections::HashMap;

@@ -13,4 +13,6 @@ mod partitions;
 mod projections;
 mod reads;
 mod replicas;
+mod table_plans;
+mod tables;
 mod warming;
