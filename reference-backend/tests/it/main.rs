@@ -9,6 +9,8 @@ mod http_access;
 mod http_money;
 mod http_replicas;
 mod http_server;
+mod legacy_tables;
+mod money_plans;
 mod partitions;
 mod projections;
 mod reads;
