@@ -49,7 +49,7 @@ CREATE TABLE reservations (
     updated_at   timestamptz NOT NULL DEFAULT now(),
     creation     json,
     PRIMARY KEY (org_id, id),
-    CONSTRAINT reservations_nights CHECK (departure > arrival),
+    CONSTRAINT reservations_nights CHECK (departure > arrival AND departure <= arrival + 366),
     CONSTRAINT reservations_property FOREIGN KEY (org_id, property_id) REFERENCES properties,
     -- A room of the same property.
     CONSTRAINT reservations_room FOREIGN KEY (org_id, property_id, room_id) REFERENCES rooms (org_id, property_id, id),

@@ -1,13 +1,13 @@
 //! `partitions`: what there is, what is wrong, make, drop.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 use clap::{Args, Subcommand};
 use sqlx::postgres::PgConnection;
 
-use super::load;
+use crate::config::Config;
 use crate::db;
 use crate::partitioning::{self, ENTRY_TABLES, Month};
 use crate::telemetry::init_logs;
@@ -44,7 +44,10 @@ enum Action {
     },
 }
 
-pub(super) async fn run(command: Command) -> anyhow::Result<()> {
+pub(super) async fn run(
+    command: Command,
+    load: impl Fn(Option<&Path>) -> anyhow::Result<Config>,
+) -> anyhow::Result<()> {
     let config = load(command.config.as_deref())?;
     init_logs(&config.logs)?;
     let settings = &config.partitions;

@@ -8,8 +8,6 @@ use super::Millis;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Replicas {
-    /// Whether replicas answer reads at all.
-    pub enabled: bool,
     /// Time between two looks at a replica.
     pub poll_interval_ms: Millis,
     /// Longest wait for an answer to such a look.

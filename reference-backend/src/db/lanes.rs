@@ -39,16 +39,13 @@ struct Open {
 }
 
 impl Lanes {
-    /// Opens nothing yet.
-    pub(super) fn new(
-        size: u32,
-        patience: Duration,
-        options: impl Fn(Database) -> PgConnectOptions,
-    ) -> Self {
+    /// Opens nothing yet. `of` gives a database's options, the number of its connections, and the patience with them.
+    pub(super) fn new(of: impl Fn(Database) -> (PgConnectOptions, u32, Duration)) -> Self {
         let epoch = Arc::new(AtomicU64::new(0));
         let lane = |database| {
+            let (options, size, patience) = of(database);
             Arc::new(Lane {
-                options: options(database),
+                options,
                 size,
                 patience,
                 free: Arc::new(Semaphore::new(size as usize)),

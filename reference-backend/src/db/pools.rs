@@ -1,9 +1,10 @@
 //! The pools, and who gets a connection from which.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Semaphore;
@@ -44,12 +45,13 @@ pub struct Databases(Arc<Inner>);
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) config: config::Database,
-    pub(super) limits: Limits,
+    pub(super) limits: ArcSwap<Limits>,
     /// By [`Database::index`].
     write: Vec<PgPool>,
     pub(super) primary: Lanes,
+    /// One connection to the primary for probes alone: they must be answered when requests have taken all others.
+    probe: PgPool,
     pub(super) replicas: Vec<Replica>,
-    pub(super) use_replicas: AtomicBool,
     pub(super) turn: AtomicUsize,
     /// Room on the primary for reads that replicas should have answered.
     pub(super) fallback: Semaphore,
@@ -79,11 +81,18 @@ pub(super) enum Role {
 impl Databases {
     /// Opens the pools and starts to watch the replicas. A missing replica is no error; a missing primary is.
     pub async fn connect(config: &config::Database) -> Result<Self, DbError> {
-        let (pools, choice, primary) = (&config.pools, &config.replica_choice, &config.primary);
-        let write = Database::ALL.map(|database| write_pool(config, database)).to_vec();
-        let lanes = |host: &str, port, size| {
-            let options = |database| session_options(config, host, port, database, Role::Read);
-            Lanes::new(size, pools.acquire_timeout_ms.duration(), options)
+        let (choice, primary) = (&config.replica_choice, &config.primary);
+        let write_pool = |database: Database, size: fn(&config::Pools) -> u32| {
+            let own = config.pools.of(database.label());
+            write_pool(&own, primary, database, size(&own))
+        };
+        let write = Database::ALL.map(|database| write_pool(database, |p| p.write_connections));
+        let lanes = |host: &str, port, size: fn(&config::Pools) -> u32| {
+            Lanes::new(|database| {
+                let own = config.pools.of(database.label());
+                let options = session_options(&own, host, port, database, Role::Read);
+                (options, size(&own), own.acquire_timeout_ms.duration())
+            })
         };
         for (database, pool) in Database::ALL.into_iter().zip(&write) {
             pool.acquire().await.map_err(|source| DbError::Primary {
@@ -94,15 +103,15 @@ impl Databases {
             })?;
         }
         let replicas = config.replicas.iter().map(|replica| {
-            let size = pools.replica_read_connections;
-            Replica::new(replica, lanes(&replica.host, replica.port, size), choice)
+            let lanes = lanes(&replica.host, replica.port, |pools| pools.replica_read_connections);
+            Replica::new(replica, lanes, choice)
         });
         let databases = Self(Arc::new(Inner {
-            limits: Limits { lag_bytes_max: choice.lag_bytes_max, lag_ms_max: choice.lag_max_ms.0 },
-            write,
-            primary: lanes(&primary.host, primary.port, pools.primary_read_connections),
+            limits: ArcSwap::from_pointee(Limits::of(&config.replica_choice, true)),
+            write: write.to_vec(),
+            primary: lanes(&primary.host, primary.port, |pools| pools.primary_read_connections),
+            probe: write_pool(Database::EventStore, |_| 1),
             replicas: replicas.collect(),
-            use_replicas: AtomicBool::new(choice.enabled),
             turn: AtomicUsize::new(0),
             fallback: Semaphore::new(choice.primary_fallback_max as usize),
             written: AtomicU64::new(0),
@@ -112,6 +121,11 @@ impl Databases {
         }));
         databases.watch();
         Ok(databases)
+    }
+
+    /// From now on other limits for replicas, or none of them at all.
+    pub fn retune(&self, choice: &config::Replicas, use_replicas: bool) {
+        self.0.limits.store(Arc::new(Limits::of(choice, use_replicas)));
     }
 
     /// A reader of one database on the server that `freshness` allows.
@@ -128,15 +142,10 @@ impl Databases {
     pub async fn primary_answers(&self) -> bool {
         let timeout = self.0.config.replica_choice.poll_timeout_ms.duration();
         let ping = async {
-            let mut connection = self.write(Database::EventStore).acquire().await?;
+            let mut connection = self.0.probe.acquire().await?;
             connection.ping().await
         };
         matches!(tokio::time::timeout(timeout, ping).await, Ok(Ok(())))
-    }
-
-    /// From now on replicas answer reads, or the primary answers all.
-    pub fn use_replicas(&self, on: bool) {
-        self.0.use_replicas.store(on, Ordering::Relaxed);
     }
 
     /// Names of the replicas that are healthy now.
@@ -150,7 +159,8 @@ impl Databases {
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
-        futures::future::join_all(self.0.write.iter().map(PgPool::close)).await;
+        let pools = self.0.write.iter().chain([&self.0.probe]);
+        futures::future::join_all(pools.map(PgPool::close)).await;
         let replicas = self.0.replicas.iter().map(|replica| &replica.lanes);
         let lanes = std::iter::once(&self.0.primary).chain(replicas);
         futures::future::join_all(lanes.map(Lanes::close)).await;
@@ -174,7 +184,7 @@ impl Databases {
             .options([("statement_timeout", &patience)])
             .options([("idle_in_transaction_session_timeout", &patience)])
             .options(KEEPALIVES);
-        let timeout = config.pools.acquire_timeout_ms.duration();
+        let timeout = config.pools.of(database.label()).acquire_timeout_ms.duration();
         match tokio::time::timeout(timeout, options.connect()).await {
             Ok(connected) => connected,
             Err(_) => Err(sqlx::Error::PoolTimedOut),
@@ -234,18 +244,22 @@ impl Inner {
     }
 }
 
-fn write_pool(config: &config::Database, database: Database) -> PgPool {
-    let primary = &config.primary;
+fn write_pool(
+    settings: &config::Pools,
+    primary: &config::Endpoint,
+    database: Database,
+    size: u32,
+) -> PgPool {
     PgPoolOptions::new()
-        .max_connections(config.pools.write_connections)
-        .acquire_timeout(config.pools.acquire_timeout_ms.duration())
+        .max_connections(size)
+        .acquire_timeout(settings.acquire_timeout_ms.duration())
         // A ping before each statement, on top of the one that sqlx sends when a connection is given back, would be one more
         // round trip; a dead connection shows at its first use.
         .test_before_acquire(false)
         .max_lifetime(None)
         .idle_timeout(None)
         .connect_lazy_with(session_options(
-            config,
+            settings,
             &primary.host,
             primary.port,
             database,
@@ -255,13 +269,13 @@ fn write_pool(config: &config::Database, database: Database) -> PgPool {
 
 /// For the statements of requests.
 fn session_options(
-    config: &config::Database,
+    settings: &config::Pools,
     host: &str,
     port: u16,
     database: Database,
     role: Role,
 ) -> PgConnectOptions {
-    let statement_timeout = config.pools.statement_timeout_ms.0.to_string();
+    let statement_timeout = settings.statement_timeout_ms.0.to_string();
     // A generic plan of a partitioned table locks every partition before it prunes: 33 locks instead of 3.
     connect_options(host, port, role, database.name())
         .options([("plan_cache_mode", "force_custom_plan")])

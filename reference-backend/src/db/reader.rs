@@ -18,7 +18,7 @@ use super::fault::Fault;
 use super::lanes::Lane;
 use super::pools::Inner;
 use super::replicas::Replica;
-use super::{Database, Freshness, Source};
+use super::{Database, Freshness, Lsn, Source};
 
 /// Replicas that may fail one read before the primary is asked.
 const REPLICAS_TRIED_MAX: usize = 2;
@@ -33,6 +33,7 @@ pub struct Reader {
     /// Index of the replica, or why it is the primary.
     route: Result<usize, Reason>,
     source: Source,
+    as_of: Lsn,
     /// Replicas that failed this reader, or let no read through.
     passed_over: Vec<usize>,
     failures: usize,
@@ -54,6 +55,7 @@ impl Reader {
             turn,
             route: Err(Reason::None),
             source: Source::Primary,
+            as_of: Lsn::default(),
             passed_over: Vec::new(),
             failures: 0,
         };
@@ -64,6 +66,11 @@ impl Reader {
     /// The server that answered the last statement, or will answer the first.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// A place in the primary's log: the rows show every commit before it, and maybe later ones.
+    pub fn as_of(&self) -> Lsn {
+        self.as_of
     }
 
     /// All rows of a statement. `query` makes it anew for a try on another server.
@@ -149,21 +156,23 @@ impl Reader {
 
     fn choose(&mut self) {
         let inner = &self.inner;
-        self.route = if self.failures >= REPLICAS_TRIED_MAX {
-            Err(Reason::Failed)
-        } else if inner.use_replicas.load(Ordering::Relaxed) {
-            let observed = inner.replicas.iter().map(Replica::observed);
-            let passed_over = &self.passed_over;
-            choose(observed, inner.limits, self.freshness, self.turn, passed_over)
-        } else {
-            Err(Reason::Off)
-        };
+        // Before the choice: what the server has by now, it will have later.
+        let written = Lsn::from_raw(inner.written.load(Ordering::Relaxed));
+        let observed = inner.replicas.iter().map(Replica::observed);
+        let limits = **inner.limits.load();
+        self.route = choose(observed, limits, self.freshness, self.turn, &self.passed_over);
+        if self.failures >= REPLICAS_TRIED_MAX {
+            self.route = Err(Reason::Failed);
+        }
         if self.failures > 0 {
             self.route = self.route.map_err(|_| Reason::Failed);
         }
-        self.source = match self.route {
-            Ok(index) => Source::Replica(inner.replicas[index].name),
-            Err(_) => Source::Primary,
+        (self.source, self.as_of) = match self.route {
+            Ok(index) => {
+                let replica = &inner.replicas[index];
+                (Source::Replica(replica.name), replica.observed().replayed)
+            }
+            Err(_) => (Source::Primary, written),
         };
     }
 

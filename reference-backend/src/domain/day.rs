@@ -1,11 +1,11 @@
 //! A day that a client may ask about.
 
 use chrono::{Datelike, NaiveDate};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A day from 1900 to 2199, UTC: sums with it and the database's dates never overflow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
-#[serde(try_from = "NaiveDate")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(try_from = "NaiveDate", into = "NaiveDate")]
 pub struct Day(NaiveDate);
 
 /// A day that no books have.
@@ -17,6 +17,12 @@ impl Day {
     /// The date.
     pub fn date(self) -> NaiveDate {
         self.0
+    }
+}
+
+impl From<Day> for NaiveDate {
+    fn from(day: Day) -> Self {
+        day.0
     }
 }
 

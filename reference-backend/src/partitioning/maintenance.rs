@@ -5,19 +5,19 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, NaiveDate, Utc};
 use metrics::gauge;
 use sqlx::postgres::{PgConnection, PgPool};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::catalogue::{self, ENTRY_TABLES, Partition};
 use super::check::{Finding, check, months_ahead};
 use super::{Month, PartitionError, ddl, manager, retention};
-use crate::config;
+use crate::config::{self, Config};
 use crate::db::Databases;
 
 /// What a round did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Maintained {
-    /// Nothing, because the server is a replica: its primary is maintained elsewhere.
-    pub skipped: bool,
+    /// Why nothing was done, if so.
+    pub skipped: Option<&'static str>,
     /// Partitions made.
     pub made: Vec<String>,
     /// Partitions dropped.
@@ -30,15 +30,19 @@ pub struct Maintained {
 /// process from the first of the month (see [`super::horizon`]): a run some hours into the month meets no late entry.
 pub async fn maintain(
     databases: &Databases,
-    config: &config::Partitions,
+    config: &Config,
     today: NaiveDate,
 ) -> Result<Maintained, PartitionError> {
+    let skipped = |why| Ok(Maintained { skipped: Some(why), ..Maintained::default() });
+    if !config.features.enable_partition_maintenance {
+        return skipped("features.enable_partition_maintenance is off");
+    }
     let connected = databases.maintenance().await;
     let mut connection = connected.map_err(PartitionError::sql("finance"))?;
     if on_replica(&mut connection).await? {
-        info!("partitions are left alone: the server is a replica");
-        return Ok(Maintained { skipped: true, ..Maintained::default() });
+        return skipped("the server is a replica; its primary's partitions come by themselves");
     }
+    let config = &config.partitions;
     let current = Month::of(today);
     let months = config.retention_months;
     let (made, dropped) = ddl::alone(&mut connection, config, async |connection| {
@@ -53,7 +57,7 @@ pub async fn maintain(
     for finding in &findings {
         warn!("partitions: {finding}");
     }
-    let maintained = Maintained { skipped: false, made, dropped, findings };
+    let maintained = Maintained { skipped: None, made, dropped, findings };
     record(&mut connection, &maintained).await?;
     Ok(maintained)
 }

@@ -5,16 +5,23 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod event_store;
+mod forwarding;
 mod http_access;
 mod http_money;
 mod http_replicas;
 mod http_server;
 mod legacy_tables;
 mod money_plans;
+mod ota;
 mod partitions;
+mod processes;
 mod projections;
 mod reads;
+mod reload;
 mod replicas;
+mod security;
+mod stays;
 mod table_plans;
 mod tables;
+mod tokens;
 mod warming;

@@ -30,7 +30,7 @@ async fn run(connection: &mut PgConnection, statement: String) {
 /// One round of maintenance, as a job would do it.
 async fn maintain(config: &Config) -> Result<Maintained, PartitionError> {
     let db = Databases::connect(&config.database).await.unwrap();
-    let maintained = partitioning::maintain(&db, &config.partitions, today()).await;
+    let maintained = partitioning::maintain(&db, config, today()).await;
     db.close().await;
     maintained
 }
@@ -163,7 +163,7 @@ async fn nobody_waits_while_months_are_made_and_dropped() {
         (read, slowest)
     });
 
-    let done = partitioning::maintain(&backend.db, &config.partitions, today()).await;
+    let done = partitioning::maintain(&backend.db, &config, today()).await;
     stop.store(true, Ordering::Relaxed);
     let done = done.unwrap();
     assert_eq!((done.made.len(), done.dropped.len(), done.findings), (42, 36, vec![]));
@@ -309,6 +309,16 @@ async fn two_managers_take_turns() {
 }
 
 #[tokio::test]
+async fn switched_off_nothing_is_done() {
+    let cluster = Cluster::start().await;
+    let config = cluster.config(
+        "[partitions]\nmonths_ahead = 9\n[features]\nenable_partition_maintenance = false\n",
+    );
+    let done = maintain(&config).await.unwrap();
+    assert!(done.skipped.is_some() && done.made.is_empty(), "{done:?}");
+}
+
+#[tokio::test]
 async fn on_a_replica_nothing_is_done() {
     let cluster = Cluster::start().await;
     let replica = Replica::of(&cluster).await;
@@ -316,7 +326,8 @@ async fn on_a_replica_nothing_is_done() {
     config.database.primary.host = replica.socket().display().to_string();
     config.database.primary.port = replica.port();
     let done = maintain(&config).await.unwrap();
-    assert_eq!(done, Maintained { skipped: true, ..Maintained::default() });
+    assert!(done.skipped.is_some_and(|why| why.contains("a replica")), "{done:?}");
+    assert_eq!(Maintained { skipped: None, ..done }, Maintained::default());
 }
 
 #[tokio::test]

@@ -274,8 +274,10 @@ async fn replicas_can_be_switched_off_and_on_and_come_late() {
     let cluster = Cluster::start().await;
     let mut replica = Replica::of(&cluster).await;
     replica.kill();
-    let config = config(&cluster, &replica.entry("late-1"), "enabled = false\n");
+    let config = config(&cluster, &replica.entry("late-1"), "");
     let db = Databases::connect(&config.database).await.unwrap();
+    let choice = &config.database.replica_choice;
+    db.retune(choice, false);
     metrics();
     assert_eq!(any(&db).await, "primary");
     let gauge = "backend_replica_healthy{replica=\"late-1\"}";
@@ -285,9 +287,9 @@ async fn replicas_can_be_switched_off_and_on_and_come_late() {
     healthy(&db, &["late-1"]).await;
     assert_eq!(any(&db).await, "primary");
     assert!(counted(&["backend_reads_total", "reason=\"off\""]) >= 2.0);
-    db.use_replicas(true);
+    db.retune(choice, true);
     assert_eq!(any(&db).await, "late-1");
-    db.use_replicas(false);
+    db.retune(choice, false);
     assert_eq!(any(&db).await, "primary");
     db.close().await;
 }

@@ -46,7 +46,7 @@ pub(in crate::services) async fn create<T: Created>(
         other => {
             let first = first::<T>(&mut connection, org, id).await;
             match (first, other) {
-                (Ok(Some(first)), _) => first.again(&creation, id)?,
+                (Ok(Some(first)), _) => first.again(creation.request, id)?,
                 (_, Err(error)) => return Err(refusal::<T>(&error)),
                 (Err(error), _) => return Err(error.into()),
                 (Ok(None), Ok(_)) => return Err(used(id)),
@@ -55,6 +55,20 @@ pub(in crate::services) async fn create<T: Created>(
     };
     let token = WriteToken(app.databases.flushed(&mut connection).await?);
     Ok(Written { status: StatusCode::CREATED, body, token })
+}
+
+/// The answer to an earlier create under the same key, for creates whose checks may end otherwise by now.
+pub(in crate::services) async fn created_before<T: Created>(
+    app: &App,
+    org: OrgId,
+    id: Uuid,
+    request: &impl Serialize,
+) -> Result<Option<Written<Value>>, Problem> {
+    let mut connection = app.databases.write(T::DATABASE).acquire().await?;
+    let Some(first) = first::<T>(&mut connection, org, id).await? else { return Ok(None) };
+    let body = first.again(digest(request), id)?;
+    let token = WriteToken(app.databases.flushed(&mut connection).await?);
+    Ok(Some(Written { status: StatusCode::CREATED, body, token }))
 }
 
 async fn first<T: Created>(
@@ -68,8 +82,8 @@ async fn first<T: Created>(
 }
 
 impl Creation {
-    fn again(self, wanted: &Self, id: Uuid) -> Result<Value, Problem> {
-        if self.request == wanted.request { Ok(self.answer) } else { Err(used(id)) }
+    fn again(self, request: Uuid, id: Uuid) -> Result<Value, Problem> {
+        if self.request == request { Ok(self.answer) } else { Err(used(id)) }
     }
 }
 

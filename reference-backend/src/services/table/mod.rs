@@ -13,8 +13,8 @@ mod read;
 mod thing;
 mod write;
 
-pub(super) use check::{nullable, range, text};
-pub(super) use create::create;
+pub(super) use check::{asked_text, document, nullable, range, text, time};
+pub(super) use create::{create, created_before};
 pub(super) use page::{After, Limit};
 pub(super) use read::{list, one};
 pub(super) use thing::{Created, Thing, no_property, now};

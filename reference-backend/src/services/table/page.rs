@@ -61,6 +61,13 @@ pub(in crate::services) struct After<K = ()> {
     pub(in crate::services) id: Uuid,
 }
 
+impl After {
+    /// In a list that is ordered by id alone.
+    pub(in crate::services) fn id(id: Uuid) -> Self {
+        Self { key: (), id }
+    }
+}
+
 /// What a list can be ordered by before the id.
 pub(in crate::services) trait Key: Copy {
     /// As text without `~`.

@@ -21,12 +21,14 @@ pub(in crate::services) trait Thing:
     /// The statement that reads the row `$2` of the organisation `$1`.
     const ONE: &'static str;
 
-    /// Counts the changes, from 1.
-    fn version(&self) -> Version;
+    /// Counts the changes, from 1; always 1 where nobody can expect a version.
+    fn version(&self) -> Version {
+        Version::FIRST
+    }
 
-    /// Why this row cannot take a change that its version allows, as after "the room ".
-    fn state(&self) -> String {
-        "is not in a state for this".to_owned()
+    /// Why this row cannot take a change that its version allows: what follows "the room ".
+    fn state(&self) -> &'static str {
+        "is not in a state for this"
     }
 
     /// The refusal for a constraint of the table, by its name; none where breaking it is the server's fault.
