@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod attachment_plans;
+mod branding;
 #[path = "../common/mod.rs"]
 mod common;
 mod event_store;
@@ -10,9 +12,11 @@ mod http_money;
 mod http_server;
 mod night_audit;
 mod objects;
+mod objects_s3;
 mod partitions;
 mod projections;
 mod reads;
+mod reports;
 mod table_plans;
 mod tables;
 mod warming;
