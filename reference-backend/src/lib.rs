@@ -2,7 +2,8 @@
 //! reads come from replicas that are fresh enough.
 //!
 //! `domain` is pure; `events` is the one writer; `projections` follow it; `db` decides which server answers a read;
-//! `cache` follows the projections in memory; `objects` keeps what is no row; `gateway` lets requests in and `services` answer them.
+//! `cache` follows the projections in memory; `objects` keeps what is no row; `resilience` bounds what one fault can cost;
+//! `gateway` lets requests in and `services` answer them.
 
 mod cache;
 pub mod cli;
@@ -12,7 +13,9 @@ pub mod domain;
 pub mod events;
 pub mod gateway;
 pub mod objects;
+pub mod ota;
 pub mod partitioning;
 pub mod projections;
+mod resilience;
 pub mod services;
 pub mod telemetry;

@@ -7,22 +7,29 @@ use metrics::Counter;
 
 use super::auth::Verifier;
 use super::extract::Consistency;
+use super::forward::Targets;
+use super::guard::Admission;
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::cache::{Caches, Live, LiveCache, LiveError, Loaded, Lookup};
-use crate::config;
+use crate::config::{self, Config};
 use crate::db::{Databases, Freshness};
 use crate::domain::OrgId;
 use crate::events::{EventStore, ReadError};
 use crate::objects::Objects;
+use crate::ota::ChannelManager;
 use crate::partitioning::Horizon;
 use crate::projections::{Projection, Projections};
-use crate::telemetry::Metrics;
+use crate::resilience::RateLimit;
+use crate::services::Service;
+use crate::telemetry::{Metrics, set_log_filter};
 
 /// One process's state.
 #[derive(Debug)]
 pub(crate) struct App {
-    pub(crate) settings: config::Server,
+    pub(crate) settings: ArcSwap<config::Server>,
+    /// Room for requests.
+    pub(super) admission: Arc<Admission>,
     pub(crate) verifier: Verifier,
     pub(crate) databases: Databases,
     pub(crate) caches: Arc<Caches>,
@@ -32,6 +39,14 @@ pub(crate) struct App {
     /// The days that entries may be booked on. Grows when partitions are made.
     pub(crate) horizon: ArcSwap<Horizon>,
     pub(crate) metrics: Metrics,
+    /// The services whose routes this process answers.
+    pub(crate) hosted: Vec<Service>,
+    pub(crate) rate_limit: RateLimit,
+    /// Room per service.
+    pub(super) bulkheads: config::Bulkheads,
+    pub(crate) targets: Targets,
+    /// None where none is configured.
+    pub(crate) channel_manager: Option<ChannelManager>,
     pub(super) cache_reads: Counter,
 }
 
@@ -43,6 +58,16 @@ pub(crate) struct Writing {
 }
 
 impl App {
+    /// Puts changed settings into force: those that are marked live in `config/default.toml`.
+    pub(super) fn retune(&self, config: &Config) {
+        self.settings.store(Arc::new(config.server.clone()));
+        self.admission.retune(config);
+        self.rate_limit.retune(config.resilience.rate_limit);
+        self.databases.retune(&config.database.replica_choice, config.features.use_read_replicas);
+        self.caches.retune(&config.cache);
+        set_log_filter(&config.logs.filter);
+    }
+
     /// A read of a projected value: cache → replica → primary. Where this process does not follow the events, or may
     /// have lost its lease to one that writes them now, it cannot keep the cache true, and so asks a server each time.
     pub(crate) async fn cached<L, F>(
@@ -98,7 +123,7 @@ impl App {
                 "the header X-Consistency-Token is not one that a write of this organisation gave",
             ));
         }
-        let wait = self.settings.read_your_writes_wait_ms.duration();
+        let wait = self.settings.load().read_your_writes_wait_ms.duration();
         match writing.projections.wait_projected(projection, token, wait).await {
             Some(lsn) => Ok(Freshness::AtLeast(lsn)),
             None => Err(Problem::unavailable("the write of the token is not yet projected")),

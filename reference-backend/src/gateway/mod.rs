@@ -6,6 +6,7 @@ mod app;
 mod auth;
 mod content;
 mod extract;
+mod forward;
 mod fresh;
 mod guard;
 mod meter;
@@ -18,8 +19,8 @@ pub(crate) use api::{IdPath, KeyHeader, OrgPath, Refusals, TokenHeader, WriteRef
 pub(crate) use app::App;
 pub(crate) use content::{Binary, Download, Downloads, Held, Tag, Upload, UploadRefusals, hex};
 pub(crate) use extract::{
-    Body, CONSISTENCY_TOKEN, Consistency, HISTORY_VERSION, Id, IdempotencyKey, ImageId, Params,
-    Tenant,
+    Bearer, Body, CONSISTENCY_TOKEN, Consistency, HISTORY_VERSION, Id, IdempotencyKey, ImageId,
+    Params, Tenant,
 };
 pub(crate) use fresh::Fresh;
 pub(crate) use problem::Problem;

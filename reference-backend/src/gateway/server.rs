@@ -15,19 +15,21 @@ use tokio_util::task::TaskTracker;
 
 use super::app::{App, Writing};
 use super::auth::Verifier;
+use super::forward::Targets;
+use super::guard::Admission;
 use super::router::router;
 use crate::cache::Caches;
-use crate::config::Config;
+use crate::config::{Config, Settings};
 use crate::db::{Database, Databases, DbError};
 use crate::events::{EventStore, StartError};
 use crate::objects::{self, Objects};
+use crate::ota::ChannelManager;
 use crate::partitioning::{self, PartitionError};
 use crate::projections::{ProjectionError, Projections};
+use crate::resilience::RateLimit;
 use crate::services::{self, Service};
 use crate::telemetry::Metrics;
 
-/// Time between two rounds of upkeep of the caches.
-const TEND: Duration = Duration::from_secs(1);
 /// Time between two looks at which partitions there are.
 const HORIZON: Duration = Duration::from_secs(60);
 
@@ -50,6 +52,9 @@ pub enum ServeError {
     /// The projections cannot follow.
     #[error("start the projections: {0}")]
     Projections(#[from] ProjectionError),
+    /// The client of other servers cannot be made.
+    #[error("prepare to call other servers: {0}")]
+    Client(#[from] reqwest::Error),
     /// The address is taken, or not ours.
     #[error(
         "listen on {address}: {source}\nhelp: set server.listen to a free address, or to port 0"
@@ -69,18 +74,24 @@ pub enum ServeError {
 /// # Errors
 /// When something that the services need is missing at the start.
 pub async fn serve(
-    config: &Config,
+    settings: &Settings,
     secret: &SecretString,
     hosted: &[Service],
     metrics: Metrics,
     stop: CancellationToken,
     listening: impl FnOnce(SocketAddr),
 ) -> Result<(), ServeError> {
+    let snapshot = settings.current();
+    let config = &snapshot.config;
     let app = open(config, secret, hosted, metrics.clone()).await?;
+    app.retune(config);
+    let live = Arc::clone(&app);
+    settings.on_change(move |config| live.retune(config));
     let upkeep = TaskTracker::new();
     let closing = CancellationToken::new();
-    upkeep.spawn(metrics.upkeep(closing.clone()));
-    upkeep.spawn(tend(Arc::clone(&app), closing.clone()));
+    let interval = config.monitoring.upkeep_interval_ms.duration();
+    upkeep.spawn(metrics.upkeep(interval, closing.clone()));
+    upkeep.spawn(tend(Arc::clone(&app), interval, closing.clone()));
     let warm = services::warm(Arc::clone(&app), hosted.to_vec(), config.cache.warm_first_pages);
     upkeep.spawn(closing.clone().run_until_cancelled_owned(warm));
     if hosted.iter().any(|service| KEEPERS.contains(service)) {
@@ -123,7 +134,8 @@ async fn open(
         None
     };
     Ok(Arc::new(App {
-        settings: config.server.clone(),
+        settings: ArcSwap::from_pointee(config.server.clone()),
+        admission: Arc::new(Admission::new(config)),
         verifier: Verifier::new(secret, config.auth.leeway_seconds),
         databases,
         caches,
@@ -131,6 +143,11 @@ async fn open(
         writing,
         horizon: ArcSwap::from_pointee(horizon),
         metrics,
+        hosted: hosted.to_vec(),
+        rate_limit: RateLimit::new(config.resilience.rate_limit),
+        bulkheads: config.resilience.bulkheads.clone(),
+        targets: Targets::new(config)?,
+        channel_manager: ChannelManager::new(&config.ota)?,
         cache_reads: counter!("backend_reads_total",
             "source" => "cache", "server" => "cache", "reason" => "none"),
     }))
@@ -153,7 +170,7 @@ async fn answer(
             tracing::debug!(%error, "a connection keeps Nagle's algorithm");
         }
     });
-    let drain = app.settings.drain_timeout_ms.duration();
+    let drain = app.settings.load().drain_timeout_ms.duration();
     let serving = axum::serve(listener, router(app, hosted))
         .with_graceful_shutdown(stop.clone().cancelled_owned())
         .into_future();
@@ -167,14 +184,17 @@ async fn answer(
     }
 }
 
-/// Upkeep of the caches and of the days that can be booked.
-async fn tend(app: Arc<App>, stop: CancellationToken) {
-    let mut caches = tokio::time::interval(TEND);
+/// Upkeep of the caches, of the rate limit and of the days that can be booked.
+async fn tend(app: Arc<App>, interval: Duration, stop: CancellationToken) {
+    let mut caches = tokio::time::interval(interval);
     let mut horizon = tokio::time::interval(HORIZON);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = caches.tick() => app.caches.tend().await,
+            _ = caches.tick() => {
+                app.caches.tend().await;
+                app.rate_limit.tend();
+            }
             _ = horizon.tick() => {
                 let finance = app.databases.write(Database::Finance);
                 match partitioning::horizon(finance, Utc::now().date_naive()).await {

@@ -79,7 +79,7 @@ async fn run(
     let desk = desk.ok_or_else(|| {
         Problem::not_found(format!("organisation {org} has no property {property}"))
     })?;
-    let wait = app.settings.read_your_writes_wait_ms.duration();
+    let wait = app.settings.load().read_your_writes_wait_ms.duration();
     day_close::wait_for_books(&app.databases, std::iter::once(Shard::of(org)), wait).await?;
     day_close::close(&app.databases, date, vec![desk]).await?;
     let mut connection = app.databases.write(Database::Finance).acquire().await?;
