@@ -78,6 +78,8 @@ impl Config {
         above_zero("projections.retry_first_ms", projections.retry_first_ms.0);
         above_zero("cache.warm_queue", self.cache.warm_queue as u64);
         above_zero("partitions.lock_tries", self.partitions.lock_tries.into());
+        problems.extend(self.snapshots.problems());
+        problems.extend(self.following.problems());
         problems.extend(self.monitoring.problems());
         problems.extend(self.logs.problems());
         problems.extend(self.database.pools.problems());
@@ -178,7 +180,9 @@ sections!(
     features,
     database,
     event_store,
+    snapshots,
     projections,
+    following,
     partitions,
     cache,
     services,
