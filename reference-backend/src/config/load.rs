@@ -187,6 +187,7 @@ sections!(
     services,
     resilience,
     ota,
+    objects,
 );
 
 fn unknown_sections(layers: &Figment) -> Vec<String> {

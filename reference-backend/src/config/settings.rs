@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Environment, Features, Following, Jobs, Monitoring, Partitions, Pools, PubSub, Replicas, Snapshots,
+    Environment, Features, Following, Jobs, Monitoring, Partitions, Pools, PubSub, Replicas,
+    Snapshots,
 };
 
 /// A span of time in whole milliseconds.

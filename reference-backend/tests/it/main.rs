@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod attachment_plans;
+mod branding;
 #[path = "../common/mod.rs"]
 mod common;
 mod consistency;
@@ -11,14 +13,14 @@ mod forwarding;
 mod http_access;
 mod http_money;
 mod http_realtime;
-mod http_server;
-mod jobs;
-mod night_audit;
-mod objects;
 mod http_replicas;
 mod http_server;
+mod jobs;
 mod legacy_tables;
 mod money_plans;
+mod night_audit;
+mod objects;
+mod objects_s3;
 mod ota;
 mod partitions;
 mod processes;
@@ -28,6 +30,7 @@ mod reads;
 mod rebuild;
 mod reload;
 mod replicas;
+mod reports;
 mod security;
 mod snapshots;
 mod stays;
