@@ -16,6 +16,7 @@ mod projections;
 mod pubsub;
 mod reads;
 mod snapshots;
+mod subscriptions;
 mod table_plans;
 mod tables;
 mod warming;
