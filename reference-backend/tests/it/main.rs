@@ -15,6 +15,7 @@ mod partitions;
 mod projections;
 mod pubsub;
 mod reads;
+mod realtime_browser;
 mod snapshots;
 mod subscriptions;
 mod table_plans;

@@ -48,6 +48,16 @@ impl Serving {
         Self { child, url: told["url"].as_str().unwrap().to_owned() }
     }
 
+    /// Books an amount worth a notification.
+    async fn book(&self, of: i64) {
+        let posted = reqwest::Client::new()
+            .post(format!("{}/v1/orgs/{of}/revenues", self.url))
+            .bearer_auth(bearer(of, 60))
+            .header("Idempotency-Key", Uuid::now_v7().to_string())
+            .json(&body(of, 2_000_000));
+        assert_eq!(posted.send().await.unwrap().status(), 201);
+    }
+
     /// As kill -9 does.
     fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -97,15 +107,7 @@ async fn a_killed_process_leaves_its_messages_to_the_next() {
     let mut first = Serving::start(&cluster);
     // The handler waits for this table, and is killed while it does.
     sqlx::raw_sql("BEGIN; LOCK TABLE notifications").execute(&mut shared).await.unwrap();
-    let posted = reqwest::Client::new()
-        .post(format!("{}/v1/orgs/1/revenues", first.url))
-        .bearer_auth(bearer(1, 60))
-        .header("Idempotency-Key", Uuid::now_v7().to_string())
-        .json(&body(1, 2_000_000))
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(posted.status(), 201);
+    first.book(1).await;
     let mut admin = cluster.admin("postgres").await;
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
          AND datname = 'plimsoll_shared' AND query LIKE 'INSERT INTO notifications%'";
@@ -124,9 +126,15 @@ async fn a_killed_process_leaves_its_messages_to_the_next() {
 
     // All of it is settled: a third process delivers nothing again.
     sqlx::query("DELETE FROM notifications").execute(&mut shared).await.unwrap();
-    let _third = Serving::start(&cluster);
-    until(true, async || settled().contains("session")).await;
-    assert_eq!(count(&mut shared, NOTIFICATIONS).await, 0);
+    let third = Serving::start(&cluster);
+    third.book(2).await;
+    until(true, async || count(&mut shared, NOTIFICATIONS).await > 0).await;
+    until(true, async || settled().contains(" 0        0     0  session")).await;
+    let told: Vec<i64> = sqlx::query_scalar("SELECT org_id FROM notifications")
+        .fetch_all(&mut shared)
+        .await
+        .unwrap();
+    assert_eq!(told, [2]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
