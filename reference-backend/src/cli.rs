@@ -2,6 +2,7 @@
 //! `config show`, `jobs` or `subscriptions` was asked for.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,10 +11,11 @@ use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, token_secret_from_env};
+use crate::config::{Config, Environment, Settings, Sources, token_secret_from_env};
 use crate::db;
 use crate::gateway;
 use crate::jobs::JobsCommand;
+use crate::ota::{self, Behaviour};
 use crate::pubsub::SubscriptionsCommand;
 use crate::services::Service;
 use crate::telemetry::{Metrics, init_logs};
@@ -26,6 +28,10 @@ const SCHEMA: u32 = 2;
 pub struct Command {
     #[command(subcommand)]
     action: Action,
+    /// Which overlay goes over the defaults: development, staging or production [default: $BACKEND_ENVIRONMENT, else
+    /// development]
+    #[arg(long, global = true, value_name = "NAME")]
+    environment: Option<Environment>,
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -40,6 +46,10 @@ enum Action {
     Jobs(JobsCommand),
     /// Look at subscriptions and their dead letters, deliver these again, or let them go.
     Subscriptions(SubscriptionsCommand),
+    /// Print what shapes the databases of this release: its schema version and every migration
+    Schema,
+    /// Stand in for the outside channel manager, as slow and as broken as told.
+    OtaStub(OtaStub),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -70,12 +80,24 @@ struct ConfigCommand {
 
 #[derive(Debug, Clone, Subcommand)]
 enum ConfigAction {
-    /// Print the settings in force, as TOML. Secrets are no settings and are not shown.
+    /// Print the settings in force, each with its origin. Secrets are not shown.
     Show {
         /// Settings over the defaults.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// JSON instead of TOML.
+        #[arg(long)]
+        json: bool,
     },
+}
+
+#[derive(Debug, Clone, Args)]
+struct OtaStub {
+    /// Address and port; port 0 lets the system choose.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    behaviour: Behaviour,
 }
 
 /// Runs a command to its end: 0, or 1 with a message on standard error.
@@ -95,16 +117,23 @@ pub fn run(command: Command) -> ExitCode {
 }
 
 async fn dispatch(command: Command) -> anyhow::Result<()> {
+    let load = |file: Option<&Path>| -> anyhow::Result<Config> {
+        Ok(Sources::of_process(command.environment, file)?.load()?)
+    };
     match command.action {
-        Action::Serve(serve) => self::serve(&serve).await,
+        Action::Serve(serve) => {
+            let sources = Sources::of_process(command.environment, serve.config.as_deref())?;
+            self::serve(&serve, sources).await
+        }
         Action::Migrate(migrate) => {
             let config = load(migrate.config.as_deref())?;
             init_logs(&config.logs)?;
             let today = Utc::now().date_naive();
             Ok(db::migrate(&config, migrate.history_months, today).await?)
         }
-        Action::Config(ConfigCommand { action: ConfigAction::Show { config } }) => {
-            let text = toml::to_string_pretty(&load(config.as_deref())?)?;
+        Action::Schema => {
+            let lines = std::iter::once(format!("schema {SCHEMA}")).chain(db::migrations());
+            let text: String = lines.map(|line| line + "\n").collect();
             Ok(std::io::stdout().write_all(text.as_bytes())?)
         }
         Action::Jobs(jobs) => {
@@ -117,51 +146,87 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             init_logs(&config.logs)?;
             Ok(std::io::stdout().write_all(subscriptions.run(&config).await?.as_bytes())?)
         }
+        Action::Config(ConfigCommand { action: ConfigAction::Show { config, json } }) => {
+            let sources = Sources::of_process(command.environment, config.as_deref())?;
+            let text =
+                if json { format!("{:#}\n", sources.show_json()?) } else { sources.show_toml()? };
+            Ok(std::io::stdout().write_all(text.as_bytes())?)
+        }
+        Action::OtaStub(OtaStub { listen, behaviour }) => {
+            let stop = CancellationToken::new();
+            let answering = ota::stub(listen, behaviour, stop.clone(), announcing(&stop));
+            tokio::select! {
+                answered = answering => Ok(answered?),
+                failed = until_told(&stop) => Ok(failed?),
+            }
+        }
     }
 }
 
-fn load(file: Option<&Path>) -> anyhow::Result<Config> {
-    Ok(Config::load(file)?)
-}
-
-async fn serve(command: &Serve) -> anyhow::Result<()> {
-    let config = load(command.config.as_deref())?;
+async fn serve(command: &Serve, sources: Sources) -> anyhow::Result<()> {
+    let settings = Settings::load(sources)?;
     let secret = token_secret_from_env()?;
-    init_logs(&config.logs)?;
+    init_logs(&settings.current().config.logs)?;
     let metrics = Metrics::install()?;
     let hosted: &[Service] =
         if command.services.is_empty() { &Service::ALL } else { &command.services };
     let stop = CancellationToken::new();
-    let served = gateway::serve(&config, &secret, hosted, metrics, stop.clone(), |address| {
+    let announcing = announcing(&stop);
+    let served = gateway::serve(&settings, &secret, hosted, metrics, stop.clone(), announcing);
+    tokio::select! {
+        served = served => Ok(served?),
+        failed = until_told(&stop) => Ok(failed?),
+        failed = reload_on_hangup(&settings) => Ok(failed?),
+    }
+}
+
+/// Stops at a signal; an error at the second, because what was in flight is cut off.
+async fn until_told(stop: &CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut either = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    either().await;
+    tracing::info!("stopping: finishing what is in flight; a second signal ends at once");
+    stop.cancel();
+    either().await;
+    Err(std::io::Error::other("finish what was in flight: told to end at once"))
+}
+
+fn announcing(stop: &CancellationToken) -> impl FnOnce(SocketAddr) + use<> {
+    let stop = stop.clone();
+    move |address| {
         if let Err(error) = announce(&mut std::io::stdout().lock(), address) {
             // Nobody can learn the address: there is no one to serve.
             tracing::error!(%error, "standard output is closed; stopping");
             stop.cancel();
         }
-    });
-    let signalled = async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut either = async || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        either().await;
-        tracing::info!("stopping: finishing what is in flight; a second signal ends at once");
-        stop.cancel();
-        either().await;
-        Err(std::io::Error::other("finish what was in flight: told to end at once"))
-    };
-    tokio::select! {
-        served = served => Ok(served?),
-        failed = signalled => Ok(failed?),
     }
 }
 
+/// Each SIGHUP reads the settings again. Ends only when the signal cannot be had.
+async fn reload_on_hangup(settings: &Settings) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    while hangup.recv().await.is_some() {
+        match settings.reload() {
+            Ok(changed) if changed.is_empty() => tracing::info!("settings read again: no change"),
+            Ok(changed) => tracing::info!(
+                epoch = settings.current().epoch,
+                changed = changed.join(", "),
+                "settings changed"
+            ),
+            Err(error) => tracing::error!(%error, "settings not changed"),
+        }
+    }
+    Ok(())
+}
+
 /// The one line that says where requests are accepted.
-fn announce(out: &mut impl Write, address: std::net::SocketAddr) -> std::io::Result<()> {
+fn announce(out: &mut impl Write, address: SocketAddr) -> std::io::Result<()> {
     writeln!(
         out,
         r#"{{"event":"listening","url":"http://{address}","schema":{SCHEMA},"version":"{}"}}"#,

@@ -2,7 +2,8 @@
 //! reads come from replicas that are fresh enough.
 //!
 //! `domain` is pure; `events` is the one writer; `projections` follow it; `db` decides which server answers a read;
-//! `cache` follows the projections in memory; `jobs` run by the clock; `gateway` lets requests in and `services` answer them.
+//! `cache` follows the projections in memory; `jobs` run by the clock; `resilience` bounds what one fault can cost; `gateway` lets
+//! requests in and `services` answer them.
 
 mod cache;
 pub mod cli;
@@ -12,8 +13,10 @@ pub mod domain;
 pub mod events;
 pub mod gateway;
 pub mod jobs;
+pub mod ota;
 pub mod partitioning;
 pub mod projections;
 pub mod pubsub;
+mod resilience;
 pub mod services;
 pub mod telemetry;

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::Serialize;
 
-use super::fixed::{Fixed, OrgCache, PropertyList};
+use super::fixed::OrgCache;
 use super::live::LiveCache;
-use super::namespace::Namespace;
+use super::properties::PropertyCache;
 use super::recent::RecentEvents;
 use super::warming::Warming;
 use super::{CashBook, FirstPage, Side, Summaries};
@@ -21,7 +21,7 @@ use crate::projections::{Observer, Projection};
 #[derive(Debug)]
 pub(crate) struct Caches {
     pub(crate) orgs: OrgCache,
-    pub(crate) properties: Namespace<Arc<Fixed<PropertyList>>>,
+    pub(crate) properties: PropertyCache,
     pub(crate) cash: LiveCache<CashBook>,
     pub(crate) summaries: LiveCache<Summaries>,
     revenues: LiveCache<FirstPage>,
@@ -42,7 +42,7 @@ impl Caches {
         let by_summary = (Projection::FinanceSummary, Arc::clone(&summary));
         Self {
             orgs: OrgCache::new("orgs", &settings.organisations, warm()),
-            properties: Namespace::new("properties", &settings.properties, warm()),
+            properties: PropertyCache::new("properties", &settings.properties, warm()),
             cash: LiveCache::new("cash", &settings.cash, by_finance(), warm()),
             summaries: LiveCache::new("finance-summary", &settings.summaries, by_summary, warm()),
             revenues: LiveCache::new("revenues", &settings.first_pages, by_finance(), warm()),
@@ -51,6 +51,16 @@ impl Caches {
             finance,
             summary,
         }
+    }
+
+    /// From now on other lifetimes, for what is loaded from now on.
+    pub(crate) fn retune(&self, settings: &config::Cache) {
+        self.orgs.retune(&settings.organisations);
+        self.properties.retune(&settings.properties);
+        self.cash.retune(&settings.cash);
+        self.summaries.retune(&settings.summaries);
+        self.revenues.retune(&settings.first_pages);
+        self.expenses.retune(&settings.first_pages);
     }
 
     /// The first pages of one side.

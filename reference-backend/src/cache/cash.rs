@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use chrono::{Days, NaiveDate};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::caches::to_json;
 use super::live::Live;
@@ -15,7 +16,7 @@ use crate::domain::{Event, PropertyId, RecordedEvent};
 pub(crate) const WINDOW_DAYS: u64 = 31;
 
 /// One property's day, as the finance projection keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Balance {
     pub(crate) property: PropertyId,
     pub(crate) date: NaiveDate,
@@ -71,13 +72,13 @@ impl CashBook {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Position {
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Position {
     properties: Vec<Closing>,
     total_cents: i64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Closing {
     property: PropertyId,
     date: NaiveDate,
@@ -85,7 +86,7 @@ struct Closing {
 }
 
 /// The answer to "balances from … to …", by property and day.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Balances {
     pub(crate) from: NaiveDate,
     pub(crate) to: NaiveDate,

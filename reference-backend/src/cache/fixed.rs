@@ -1,4 +1,4 @@
-//! Values that no event changes: the organisation itself, and its properties. Kept as the bytes that clients get.
+//! Values that no event changes, such as the organisation itself. Kept as the bytes that clients get.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,20 +10,12 @@ use super::namespace::{Asker, Cached, Lookup, Namespace};
 use super::warming::Warming;
 use crate::config::CacheNamespace;
 use crate::db::Freshness;
-use crate::domain::{OrgId, PropertyId, Version};
+use crate::domain::{OrgId, Version};
 
 /// An organisation's own record.
 #[derive(Debug, Clone)]
 pub(crate) struct OrgRecord {
     pub(crate) version: Version,
-    pub(crate) body: Bytes,
-}
-
-/// The properties of an organisation.
-#[derive(Debug, Clone)]
-pub(crate) struct PropertyList {
-    /// Sorted.
-    pub(crate) ids: Vec<PropertyId>,
     pub(crate) body: Bytes,
 }
 
@@ -41,16 +33,9 @@ impl Cached for Arc<Fixed<OrgRecord>> {
     }
 }
 
-impl Cached for Arc<Fixed<PropertyList>> {
-    /// One entry says "no such property" for any number of wrong ids.
-    fn is_negative(&self) -> bool {
-        self.value.as_ref().is_none_or(|list| list.ids.is_empty())
-    }
-}
-
 /// Far longer than any load: after it, nobody can bring an older version.
-const FLOOR_TTL: Duration = Duration::from_secs(60);
-const FLOORS_MAX: u64 = 100_000;
+pub(super) const FLOOR_TTL: Duration = Duration::from_secs(60);
+pub(super) const FLOORS_MAX: u64 = 100_000;
 
 /// Organisations. An update says which version is the least that may be shown from now on, so that a load that began
 /// before it, or was answered by a replica behind it, cannot bring the old record back.
@@ -110,6 +95,10 @@ impl OrgCache {
         };
         self.floors.entry(org).and_upsert_with(raise).await;
         self.namespace.forget(org).await;
+    }
+
+    pub(crate) fn retune(&self, settings: &CacheNamespace) {
+        self.namespace.retune(settings);
     }
 
     pub(crate) async fn tend(&self) {

@@ -162,6 +162,11 @@ impl<L: Live> LiveCache<L> {
         self.namespace.forget_all();
     }
 
+    /// See [`Namespace::retune`].
+    pub(crate) fn retune(&self, settings: &CacheNamespace) {
+        self.namespace.retune(settings);
+    }
+
     /// See [`Namespace::tend`].
     pub(crate) async fn tend(&self) {
         self.namespace.tend().await;

@@ -21,6 +21,7 @@ mod first_page;
 mod fixed;
 mod live;
 mod namespace;
+mod properties;
 mod recent;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -28,10 +29,11 @@ mod summary;
 mod warming;
 
 pub(crate) use caches::Caches;
-pub(crate) use cash::{Balance, Balances, CashBook, CashView, WINDOW_DAYS, window_start};
+pub(crate) use cash::{Balance, Balances, CashBook, CashView, Position, WINDOW_DAYS, window_start};
 pub(crate) use cursor::Cursor;
 pub(crate) use first_page::{FirstPage, PAGE_ROWS, Page, Row, Side};
-pub(crate) use fixed::{Fixed, OrgRecord, PropertyList};
+pub(crate) use fixed::{Fixed, OrgRecord};
 pub(crate) use live::{Live, LiveCache, LiveError, Loaded};
 pub(crate) use namespace::{Asker, Lookup};
-pub(crate) use summary::{Summaries, Summary, SummaryView};
+pub(crate) use properties::PropertyList;
+pub(crate) use summary::{All, Summaries, Summary, SummaryView};

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, counter, gauge};
@@ -50,6 +50,7 @@ pub(crate) struct Namespace<V: Cached> {
     wait: Counter,
     entries: Gauge,
     warming: Arc<Warming>,
+    lifetimes: Arc<Lifetimes>,
 }
 
 impl<V: Cached> Namespace<V> {
@@ -60,21 +61,31 @@ impl<V: Cached> Namespace<V> {
         warming: Arc<Warming>,
     ) -> Self {
         let outcome = |outcome: &'static str| counter!("backend_cache_requests_total", "cache" => name, "outcome" => outcome);
+        let lifetimes = Arc::new(Lifetimes::default());
+        lifetimes.set(settings);
         Self {
             cache: Cache::builder()
                 .name(name)
                 .max_capacity(settings.entries)
-                .expire_after(Lifetimes {
-                    ttl: settings.ttl_ms.duration(),
-                    negative_ttl: settings.negative_ttl_ms.duration(),
-                })
+                .expire_after(Shared(Arc::clone(&lifetimes)))
                 .build(),
+            lifetimes,
             hit: outcome("hit"),
             miss: outcome("miss"),
             wait: outcome("wait"),
             entries: gauge!("backend_cache_entries", "cache" => name),
             warming,
         }
+    }
+
+    /// Other lifetimes for what is loaded from now on.
+    pub(crate) fn retune(&self, settings: &CacheNamespace) {
+        self.lifetimes.set(settings);
+    }
+
+    /// How long "there is none" is remembered.
+    pub(crate) fn negative_ttl(&self) -> Duration {
+        Duration::from_millis(self.lifetimes.negative_ttl_ms.load(Ordering::Relaxed))
     }
 
     /// The value of an organisation, loaded when it is not held. Of several that ask at once, one loads; a failed load is
@@ -145,18 +156,31 @@ impl<V: Cached> Namespace<V> {
     }
 }
 
+/// How long entries live, in milliseconds.
+#[derive(Debug, Default)]
+struct Lifetimes {
+    ttl_ms: AtomicU64,
+    negative_ttl_ms: AtomicU64,
+}
+
+impl Lifetimes {
+    fn set(&self, settings: &CacheNamespace) {
+        self.ttl_ms.store(settings.ttl_ms.0, Ordering::Relaxed);
+        self.negative_ttl_ms.store(settings.negative_ttl_ms.0, Ordering::Relaxed);
+    }
+}
+
 /// Gives each entry its own end: between 0.9 and 1.1 of the namespace's lifetime, so that entries made together do not all
 /// have to be loaded again together.
 #[derive(Debug)]
-struct Lifetimes {
-    ttl: Duration,
-    negative_ttl: Duration,
-}
+struct Shared(Arc<Lifetimes>);
 
-impl<V: Cached> Expiry<OrgId, V> for Lifetimes {
+impl<V: Cached> Expiry<OrgId, V> for Shared {
     fn expire_after_create(&self, org: &OrgId, value: &V, _: Instant) -> Option<Duration> {
-        let base = if value.is_negative() { self.negative_ttl } else { self.ttl };
-        Some(base.mul_f64(0.9 + 0.2 * fraction(*org)))
+        let base = if value.is_negative() { &self.0.negative_ttl_ms } else { &self.0.ttl_ms };
+        Some(
+            Duration::from_millis(base.load(Ordering::Relaxed)).mul_f64(0.9 + 0.2 * fraction(*org)),
+        )
     }
 
     fn expire_after_update(
@@ -287,7 +311,14 @@ mod tests {
     fn lifetimes_are_jittered_and_short_for_negatives() {
         let lifetime = |number, value| {
             let ttl = Duration::from_secs(100);
-            let lifetimes = Lifetimes { ttl, negative_ttl: ttl / 10 };
+            let lifetimes = Lifetimes::default();
+            let millis = |time: Duration| Millis(time.as_millis().try_into().unwrap());
+            lifetimes.set(&CacheNamespace {
+                entries: 1,
+                ttl_ms: millis(ttl),
+                negative_ttl_ms: millis(ttl / 10),
+            });
+            let lifetimes = Shared(Arc::new(lifetimes));
             lifetimes.expire_after_create(&org(number), &value, Instant::now()).unwrap()
         };
         let lives: Vec<_> = (1..1000).map(|number| lifetime(number, Value(Some(1)))).collect();

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::NaiveDate;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::caches::to_json;
 use super::live::Live;
 use crate::domain::{Event, PropertyId, RecordedEvent, Version};
 
 /// One property's totals, as the read model keeps them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Summary {
     pub(crate) property: PropertyId,
     pub(crate) revenue_cents: i64,
@@ -20,7 +21,9 @@ pub(crate) struct Summary {
     pub(crate) entry_count: i64,
     pub(crate) last_entry_date: Option<NaiveDate>,
     pub(crate) version: Version,
+    #[schema(value_type = Vec<String>)]
     pub(crate) revenue_categories: BTreeSet<Arc<str>>,
+    #[schema(value_type = Vec<String>)]
     pub(crate) expense_categories: BTreeSet<Arc<str>>,
 }
 
@@ -52,8 +55,9 @@ pub(crate) enum SummaryView {
     One(PropertyId),
 }
 
-#[derive(Debug, Serialize)]
-struct All<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Summaries)]
+pub(crate) struct All<'a> {
     properties: Vec<&'a Summary>,
     revenue_cents: i64,
     expense_cents: i64,

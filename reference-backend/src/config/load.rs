@@ -1,16 +1,15 @@
 //! Layers, checks, and the token secret.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use figment::Figment;
-use figment::providers::{Env, Format, Toml};
 use secrecy::SecretString;
-use serde::de::DeserializeOwned;
 
 use super::Config;
+use super::environment::Environment;
+use super::read::section;
+use super::sources::{self, Sources};
 
-const DEFAULTS: &str = include_str!("../../config/default.toml");
 const SECRET_VARIABLE: &str = "PLIMSOLL_BACKEND_TOKEN_SECRET";
 /// An HS256 key shorter than the hash is weaker than the hash.
 const SECRET_BYTES_MIN: usize = 32;
@@ -45,33 +44,9 @@ pub fn token_secret_from_env() -> Result<SecretString, ConfigError> {
 }
 
 impl Config {
-    /// Defaults, then the file, then the environment; checked whole.
-    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let mut layers = Figment::from(Toml::string(DEFAULTS));
-        if let Some(path) = file {
-            if !path.is_file() {
-                return Err(ConfigError::NoFile(path.to_owned()));
-            }
-            layers = layers.merge(Toml::file_exact(path));
-        }
-        Self::from_layers(&layers.merge(Env::prefixed("BACKEND__").split("__")))
-    }
-
-    /// Defaults, then a text in the form of the file; the environment is left out.
+    /// Defaults, then a text in the form of the file; variables are left out.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        Self::from_layers(&Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(text)))
-    }
-
-    fn from_layers(layers: &Figment) -> Result<Self, ConfigError> {
-        let mut problems = unknown_sections(layers);
-        let config = sections(layers, &mut problems);
-        if let Some(config) = &config {
-            problems.extend(config.problems());
-        }
-        match config {
-            Some(config) if problems.is_empty() => Ok(config),
-            _ => Err(ConfigError::Invalid(problems)),
-        }
+        Sources::of(Environment::default(), &[]).with_text("of this program", text).load()
     }
 
     /// What types alone cannot rule out.
@@ -82,22 +57,11 @@ impl Config {
                 problems.push(format!("{name} = 0: expected a number from 1 up"));
             }
         };
-        let (pools, choice) = (&self.database.pools, &self.database.replica_choice);
+        let choice = &self.database.replica_choice;
         let (store, projections) = (&self.event_store, &self.projections);
         above_zero("server.request_timeout_ms", self.server.request_timeout_ms.0);
         above_zero("server.in_flight_max", self.server.in_flight_max as u64);
         above_zero("server.body_bytes_max", self.server.body_bytes_max as u64);
-        above_zero("database.pools.write_connections", pools.write_connections.into());
-        above_zero(
-            "database.pools.primary_read_connections",
-            pools.primary_read_connections.into(),
-        );
-        above_zero(
-            "database.pools.replica_read_connections",
-            pools.replica_read_connections.into(),
-        );
-        above_zero("database.pools.acquire_timeout_ms", pools.acquire_timeout_ms.0);
-        above_zero("database.pools.statement_timeout_ms", pools.statement_timeout_ms.0);
         above_zero("database.replica_choice.poll_interval_ms", choice.poll_interval_ms.0);
         above_zero("database.replica_choice.poll_timeout_ms", choice.poll_timeout_ms.0);
         above_zero(
@@ -117,8 +81,14 @@ impl Config {
         problems.extend(self.jobs.problems());
         problems.extend(self.snapshots.problems());
         problems.extend(self.following.problems());
-        problems.extend(self.contradictions());
         problems.extend(self.pubsub.problems());
+        problems.extend(self.monitoring.problems());
+        problems.extend(self.logs.problems());
+        problems.extend(self.database.pools.problems());
+        problems.extend(self.resilience.problems());
+        problems.extend(self.ota.problems());
+        problems.extend(self.contradictions());
+        problems.extend(self.exposed());
         problems
     }
 
@@ -139,7 +109,49 @@ impl Config {
         if self.projections.retry_first_ms > self.projections.retry_max_ms {
             problems.push("projections.retry_first_ms: above retry_max_ms".to_owned());
         }
+        let calls = [
+            ("resilience.forwarding", &self.resilience.forwarding),
+            ("ota.calls", &self.ota.calls),
+        ];
+        for (name, calls) in calls {
+            // Else the request would end first, and the breaker would never learn that the other is slow.
+            if calls.timeout_ms >= self.server.request_timeout_ms {
+                problems.push(format!("{name}.timeout_ms: not below server.request_timeout_ms"));
+            }
+        }
         problems
+    }
+}
+
+impl Sources {
+    /// All settings, checked whole: every problem is told, with where its value came from.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        self.load_with_origins().map(|(config, _)| config)
+    }
+
+    /// The same, and the layers that know each value's origin.
+    pub(super) fn load_with_origins(&self) -> Result<(Config, Figment), ConfigError> {
+        let layers = self.layers()?;
+        let mut problems = unknown_sections(&layers);
+        let config = sections(&layers, self.environment(), &mut problems);
+        if let Some(config) = &config {
+            let found = config.problems().into_iter();
+            problems.extend(found.map(|problem| with_origin(&layers, problem)));
+        }
+        match config {
+            Some(config) if problems.is_empty() => Ok((config, layers)),
+            _ => Err(ConfigError::Invalid(problems)),
+        }
+    }
+}
+
+/// A problem begins with the name of its setting; says where that came from.
+fn with_origin(layers: &Figment, problem: String) -> String {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+    let name = problem.split(|c| !is_name(c)).next().unwrap_or_default();
+    match sources::origin(layers, name) {
+        Some(origin) => format!("{problem} ({origin})"),
+        None => problem,
     }
 }
 
@@ -149,9 +161,14 @@ macro_rules! sections {
     ($($name:ident),* $(,)?) => {
         const SECTIONS: &[&str] = &[$(stringify!($name)),*];
 
-        fn sections(layers: &Figment, problems: &mut Vec<String>) -> Option<Config> {
-            $(let $name = section(layers, stringify!($name), problems);)*
-            Some(Config { $($name: $name?),* })
+        fn sections(
+            layers: &Figment,
+            environment: Environment,
+            problems: &mut Vec<String>,
+        ) -> Option<Config> {
+            let defaults = sources::defaults();
+            $(let $name = section(layers, &defaults, stringify!($name), problems);)*
+            Some(Config { environment, $($name: $name?),* })
         }
     };
 }
@@ -160,6 +177,8 @@ sections!(
     server,
     auth,
     logs,
+    monitoring,
+    features,
     database,
     event_store,
     snapshots,
@@ -167,40 +186,23 @@ sections!(
     following,
     partitions,
     cache,
+    services,
+    resilience,
+    ota,
     jobs,
     pubsub,
 );
 
-fn section<T: DeserializeOwned>(
-    layers: &Figment,
-    name: &str,
-    problems: &mut Vec<String>,
-) -> Option<T> {
-    match layers.focus(name).extract() {
-        Ok(value) => Some(value),
-        Err(errors) => {
-            problems.extend(errors.into_iter().map(|error| explain(name, &error)));
-            None
-        }
-    }
-}
-
-/// `server.listen (file backend.toml): invalid socket address syntax`.
-fn explain(section: &str, error: &figment::Error) -> String {
-    let path: Vec<&str> =
-        std::iter::once(section).chain(error.path.iter().map(String::as_str)).collect();
-    let origin = error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref());
-    let origin = origin.map(|source| format!(" ({source})")).unwrap_or_default();
-    format!("{}{origin}: {}", path.join("."), error.kind)
-}
-
 fn unknown_sections(layers: &Figment) -> Vec<String> {
     match layers.extract::<figment::value::Dict>() {
-        Ok(tree) => tree
-            .keys()
-            .filter(|key| !SECTIONS.contains(&key.as_str()))
-            .map(|key| format!("[{key}]: no such section; known are {}", SECTIONS.join(", ")))
-            .collect(),
+        Ok(tree) => {
+            let unknown = tree.keys().filter(|key| !SECTIONS.contains(&key.as_str()));
+            let named = unknown.map(|key| {
+                let origin = sources::origin(layers, key).unwrap_or_default();
+                format!("[{key}] ({origin}): no such section; known are {}", SECTIONS.join(", "))
+            });
+            named.collect()
+        }
         Err(errors) => errors.into_iter().map(|error| error.to_string()).collect(),
     }
 }
@@ -237,16 +239,86 @@ mod tests {
         }
     }
 
+    /// Lines of the refusal, without its first and its help.
+    fn told(sources: &Sources) -> Vec<String> {
+        let refusal = sources.load().unwrap_err().to_string();
+        let lines = refusal.lines().filter(|line| line.starts_with("  "));
+        lines.map(|line| line.trim().to_owned()).collect()
+    }
+
+    #[test]
+    fn several_problems_of_one_section_are_told_at_once_each_with_its_origin() {
+        let variables =
+            [("BACKEND__SERVER__LISTEN", "nowhere"), ("BACKEND__SERVER__COLOUR", "red")];
+        let file = "[server]\nin_flight_max = -1\n[cache]\nwarm_queue = 0\n\
+            [[database.replicas]]\nname = \"a\"\nhost = \"/s\"\nport = 1\n\
+            [[database.replicas]]\nname = \"b\"\nport = 1\n\
+            [[database.replicas]]\nname = \"c\"\nhost = 5\nport = 1\n";
+        let sources = Sources::of(Environment::Production, &variables).with_text("my.toml", file);
+        insta::assert_snapshot!(told(&sources).join("\n"), @r"
+        server.colour (variable BACKEND__SERVER__COLOUR): no such setting; known are listen, request_timeout_ms, in_flight_max, body_bytes_max, trusted_network, drain_timeout_ms, read_your_writes_wait_ms
+        server.in_flight_max (file my.toml): invalid value signed int `-1`, expected usize
+        server.listen (variable BACKEND__SERVER__LISTEN): invalid socket address syntax
+        database.replicas.1 (file my.toml): missing field `host`
+        database.replicas.2.host (file my.toml): invalid type: found signed int `5`, expected a string
+        cache.warm_queue = 0: expected a number from 1 up (file my.toml)
+        ");
+    }
+
+    #[test]
+    fn each_layer_goes_over_the_one_before() {
+        let slow = |sources: &Sources| sources.load().unwrap().monitoring.slow_request_ms.0;
+        let file = "[monitoring]\nslow_request_ms = 7\n";
+        let variable = [("BACKEND__MONITORING__SLOW_REQUEST_MS", "8")];
+        assert_eq!(slow(&Sources::of(Environment::Development, &[])), 0);
+        assert_eq!(slow(&Sources::of(Environment::Production, &[])), 500);
+        let over = Sources::of(Environment::Production, &[]).with_text("my.toml", file);
+        assert_eq!(slow(&over), 7);
+        let over = Sources::of(Environment::Production, &variable).with_text("my.toml", file);
+        assert_eq!(slow(&over), 8);
+    }
+
+    #[test]
+    fn flags_are_read_from_plain_variables_too() {
+        let flags = |variables: &[(&str, &str)]| {
+            Sources::of(Environment::default(), variables).load().unwrap().features
+        };
+        assert!(flags(&[]).use_read_replicas);
+        assert!(!flags(&[("USE_READ_REPLICAS", "false")]).use_read_replicas);
+        assert!(!flags(&[("ENABLE_PARTITION_MAINTENANCE", "0")]).enable_partition_maintenance);
+        assert!(flags(&[("USE_PARTITIONED_TABLES", "1")]).use_partitioned_tables);
+        let odd = Sources::of(Environment::default(), &[("USE_READ_REPLICAS", "perhaps")]);
+        let told = told(&odd).join("\n");
+        assert!(told.contains("features.use_read_replicas (variable USE_READ_REPLICAS)"), "{told}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_refused_by_its_name() {
+        let sources = Sources::of(Environment::default(), &[]).with_text("my.toml", "[server\n");
+        let message = sources.load().unwrap_err().to_string();
+        assert!(message.contains("file my.toml: "), "{message}");
+    }
+
     #[test]
     fn contradictions_are_refused() {
         let bad = "[projections]\nretry_first_ms = 9000\nbatch_events_max = 0\n\
                    tries_before_paused = 0\n\
+                   [server]\nrequest_timeout_ms = 1000\n[ota.calls.breaker]\nfailure_ratio = 0.0\n\
+                   [resilience.bulkheads]\nservices = { ota = 0 }\n\
                    [[database.replicas]]\nname = \"primary\"\nhost = \"/s\"\nport = 1\n\
                    [[database.replicas]]\nname = \"Köln\"\nhost = \"/s\"\nport = 2\n";
         let message = Config::from_toml(bad).unwrap_err().to_string();
-        for part in
-            ["retry_first_ms", "batch_events_max", "tries_before_paused", "\"primary\"", "\"Köln\""]
-        {
+        for part in [
+            "retry_first_ms",
+            "batch_events_max",
+            "tries_before_paused",
+            "resilience.forwarding.timeout_ms",
+            "ota.calls.timeout_ms",
+            "ota.calls.breaker.failure_ratio",
+            "resilience.bulkheads.services.ota",
+            "\"primary\"",
+            "\"Köln\"",
+        ] {
             assert!(message.contains(part), "{part} missing in: {message}");
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Following, Jobs, PubSub, Snapshots};
+use super::{Environment, Features, Following, Jobs, Monitoring, Pools, PubSub, Snapshots};
 
 /// A span of time in whole milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -22,12 +22,18 @@ impl Millis {
 /// All settings.
 #[derive(Debug, Clone, Serialize)]
 pub struct Config {
+    /// Where the program runs.
+    pub environment: Environment,
     /// How requests are taken in.
     pub server: Server,
     /// Bearer tokens.
     pub auth: Auth,
     /// Logs.
     pub logs: Logs,
+    /// How the process watches itself.
+    pub monitoring: Monitoring,
+    /// Parts that can be switched off whole.
+    pub features: Features,
     /// PostgreSQL servers, pools and the choice between them.
     pub database: Database,
     /// The event store's writers.
@@ -42,6 +48,12 @@ pub struct Config {
     pub partitions: Partitions,
     /// Caches in front of the databases.
     pub cache: Cache,
+    /// Where the services are that this process does not host.
+    pub services: super::Services,
+    /// Limits of what comes in, and of what goes out.
+    pub resilience: super::Resilience,
+    /// The exchange with the outside channel manager.
+    pub ota: super::Ota,
     /// Scheduled jobs.
     pub jobs: Jobs,
     /// Topics and their subscriptions.
@@ -60,6 +72,8 @@ pub struct Server {
     pub in_flight_max: usize,
     /// Largest request body, in bytes.
     pub body_bytes_max: usize,
+    /// Whether nobody else can listen in on the network that requests and statements cross.
+    pub trusted_network: bool,
     /// Longest wait for requests in flight at shutdown.
     pub drain_timeout_ms: Millis,
     /// Longest wait for a projection to reach a consistency token.
@@ -82,6 +96,14 @@ pub struct Logs {
     pub filter: String,
     /// JSON lines instead of text.
     pub json: bool,
+}
+
+impl Logs {
+    pub(super) fn problems(&self) -> Vec<String> {
+        let parsed = tracing_subscriber::EnvFilter::try_new(&self.filter);
+        let refused = |error| format!("logs.filter = {:?}: {error}", self.filter);
+        parsed.err().map(refused).into_iter().collect()
+    }
 }
 
 /// PostgreSQL servers, pools and the choice between them.
@@ -120,22 +142,6 @@ pub struct ReplicaEndpoint {
     pub host: String,
     /// TCP port, or the number in the socket's name.
     pub port: u16,
-}
-
-/// Pools of connections, one per database, server and role.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pools {
-    /// Connections per database for writes on the primary.
-    pub write_connections: u32,
-    /// Connections per database for reads on the primary.
-    pub primary_read_connections: u32,
-    /// Connections per database for reads on each replica.
-    pub replica_read_connections: u32,
-    /// Longest wait for a free connection.
-    pub acquire_timeout_ms: Millis,
-    /// Longest run of one statement of a request.
-    pub statement_timeout_ms: Millis,
 }
 
 /// When a replica may answer.

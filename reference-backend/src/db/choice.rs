@@ -1,6 +1,7 @@
 //! Which server may answer a read. Pure: works on what the monitor last saw.
 
 use super::{Lsn, replicas::Observed};
+use crate::config;
 
 /// What a read must show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,8 +67,17 @@ impl Reason {
 /// Limits beyond which a replica answers no reads.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
+    /// Whether replicas answer at all.
+    pub(super) replicas: bool,
     pub(super) lag_bytes_max: u64,
     pub(super) lag_ms_max: u64,
+}
+
+impl Limits {
+    pub(super) fn of(choice: &config::Replicas, replicas: bool) -> Self {
+        let (lag_bytes_max, lag_ms_max) = (choice.lag_bytes_max, choice.lag_max_ms.0);
+        Self { replicas, lag_bytes_max, lag_ms_max }
+    }
 }
 
 /// The index of the replica that shall answer, starting the search at `turn`; or why the primary has to.
@@ -81,7 +91,7 @@ pub(super) fn choose(
     if freshness == Freshness::Newest {
         return Err(Reason::WritePath);
     }
-    if count == 0 {
+    if count == 0 || !limits.replicas {
         return Err(Reason::None);
     }
     let fresh = |replica: &Observed| {
@@ -107,10 +117,18 @@ pub(super) fn choose(
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { lag_bytes_max: 1000, lag_ms_max: 100 };
+    const LIMITS: Limits = Limits { replicas: true, lag_bytes_max: 1000, lag_ms_max: 100 };
 
     fn at(replayed: i64) -> Observed {
         Observed { healthy: true, replayed: Lsn::from_bytes(replayed), lag_bytes: 0, lag_ms: 0 }
+    }
+
+    #[test]
+    fn switched_off_replicas_answer_nothing() {
+        let off = Limits { replicas: false, ..LIMITS };
+        let replicas = [at(10), at(10)];
+        let found = choose(replicas.iter().copied(), off, Freshness::Any, 0);
+        assert_eq!(found, Err(Reason::None));
     }
 
     fn check(replicas: &[Observed], freshness: Freshness, expected: &[Result<usize, Reason>]) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 use tokio_util::sync::CancellationToken;
@@ -42,10 +43,12 @@ pub struct Databases(Arc<Inner>);
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) config: config::Database,
-    pub(super) limits: Limits,
+    pub(super) limits: ArcSwap<Limits>,
     /// By [`Database::index`].
     write: Vec<PgPool>,
     pub(super) primary_read: Vec<PgPool>,
+    /// One connection to the primary for probes alone: they must be answered when requests have taken all others.
+    probe: PgPool,
     pub(super) replicas: Vec<Replica>,
     pub(super) turn: AtomicUsize,
     /// How far the primary is known to have written. Only grows.
@@ -72,14 +75,17 @@ pub(super) enum Role {
 impl Databases {
     /// Opens the pools and starts to watch the replicas. A missing replica is no error; a missing primary is.
     pub async fn connect(config: &config::Database) -> Result<Self, DbError> {
-        let pools = &config.pools;
-        let per_database = |host: &str, port, role, size| {
-            Database::ALL.map(|database| pool(config, host, port, database, role, size)).to_vec()
+        let per_database = |host: &str, port, role, size: fn(&config::Pools) -> u32| {
+            let pools = Database::ALL.map(|database| {
+                let own = config.pools.of(database.label());
+                pool(&own, host, port, database, role, size(&own))
+            });
+            pools.to_vec()
         };
         let primary = &config.primary;
-        let write = per_database(&primary.host, primary.port, Role::Write, pools.write_connections);
-        let primary_read =
-            per_database(&primary.host, primary.port, Role::Read, pools.primary_read_connections);
+        let primary_pools = |role, size| per_database(&primary.host, primary.port, role, size);
+        let write = primary_pools(Role::Write, |pools| pools.write_connections);
+        let primary_read = primary_pools(Role::Read, |pools| pools.primary_read_connections);
         for (database, pool) in Database::ALL.into_iter().zip(&write) {
             pool.acquire().await.map_err(|source| DbError::Primary {
                 host: primary.host.clone(),
@@ -89,14 +95,16 @@ impl Databases {
             })?;
         }
         let replicas = config.replicas.iter().map(|replica| {
-            let size = pools.replica_read_connections;
+            let size = |pools: &config::Pools| pools.replica_read_connections;
             Replica::new(replica, per_database(&replica.host, replica.port, Role::Read, size))
         });
-        let choice = &config.replica_choice;
+        let store = config.pools.of(Database::EventStore.label());
+        let probe = pool(&store, &primary.host, primary.port, Database::EventStore, Role::Write, 1);
         let databases = Self(Arc::new(Inner {
-            limits: Limits { lag_bytes_max: choice.lag_bytes_max, lag_ms_max: choice.lag_max_ms.0 },
+            limits: ArcSwap::from_pointee(Limits::of(&config.replica_choice, true)),
             write,
             primary_read,
+            probe,
             replicas: replicas.collect(),
             turn: AtomicUsize::new(0),
             written: AtomicU64::new(0),
@@ -106,6 +114,11 @@ impl Databases {
         }));
         databases.watch();
         Ok(databases)
+    }
+
+    /// From now on other limits for replicas, or none of them at all.
+    pub(crate) fn retune(&self, choice: &config::Replicas, use_replicas: bool) {
+        self.0.limits.store(Arc::new(Limits::of(choice, use_replicas)));
     }
 
     /// A reader of one database on the server that `freshness` allows.
@@ -122,7 +135,7 @@ impl Databases {
     pub async fn primary_answers(&self) -> bool {
         let timeout = self.0.config.replica_choice.poll_timeout_ms.duration();
         let ping = async {
-            let mut connection = self.write(Database::EventStore).acquire().await?;
+            let mut connection = self.0.probe.acquire().await?;
             connection.ping().await
         };
         matches!(tokio::time::timeout(timeout, ping).await, Ok(Ok(())))
@@ -140,7 +153,8 @@ impl Databases {
         self.0.tasks.close();
         self.0.tasks.wait().await;
         let replicas = self.0.replicas.iter().flat_map(|replica| &replica.pools);
-        let pools = self.0.write.iter().chain(&self.0.primary_read).chain(replicas);
+        let primary = self.0.write.iter().chain(&self.0.primary_read).chain([&self.0.probe]);
+        let pools = primary.chain(replicas);
         futures::future::join_all(pools.map(PgPool::close)).await;
     }
 
@@ -162,7 +176,7 @@ impl Databases {
             .options([("statement_timeout", &patience)])
             .options([("idle_in_transaction_session_timeout", &patience)])
             .options(KEEPALIVES);
-        let timeout = config.pools.acquire_timeout_ms.duration();
+        let timeout = config.pools.of(database.label()).acquire_timeout_ms.duration();
         match tokio::time::timeout(timeout, options.connect()).await {
             Ok(connected) => connected,
             Err(_) => Err(sqlx::Error::PoolTimedOut),
@@ -206,21 +220,21 @@ impl Inner {
 }
 
 fn pool(
-    config: &config::Database,
+    settings: &config::Pools,
     host: &str,
     port: u16,
     database: Database,
     role: Role,
     size: u32,
 ) -> PgPool {
-    let statement_timeout = config.pools.statement_timeout_ms.0.to_string();
+    let statement_timeout = settings.statement_timeout_ms.0.to_string();
     // A generic plan of a partitioned table locks every partition before it prunes: 33 locks instead of 3.
     let options = connect_options(host, port, role, database.name())
         .options([("plan_cache_mode", "force_custom_plan")])
         .options([("statement_timeout", statement_timeout.as_str())]);
     PgPoolOptions::new()
         .max_connections(size)
-        .acquire_timeout(config.pools.acquire_timeout_ms.duration())
+        .acquire_timeout(settings.acquire_timeout_ms.duration())
         // A ping before each statement, on top of the one that sqlx sends when a connection is given back, would be one more
         // round trip; a dead connection shows at its first use.
         .test_before_acquire(false)

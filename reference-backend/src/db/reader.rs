@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::choice::{Reason, choose};
 use super::pools::Inner;
-use super::{Database, Freshness, Source};
+use super::{Database, Freshness, Lsn, Source};
 
 /// Reads of one request from one database. Statements stay on the server chosen at the start, unless it fails.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct Reader {
     pool: PgPool,
     source: Source,
     reason: Reason,
+    as_of: Lsn,
 }
 
 type Query<T> = QueryAs<'static, Postgres, T, PgArguments>;
@@ -32,21 +33,33 @@ impl Reader {
             0 => 0,
             _ => inner.turn.fetch_add(1, Ordering::Relaxed),
         };
+        // Before the choice: what the server has by now, it will have later.
+        let written = Lsn::from_raw(inner.written.load(Ordering::Relaxed));
         let observed = inner.replicas.iter().map(super::replicas::Replica::observed);
-        let (source, reason, pool) = match choose(observed, inner.limits, freshness, turn) {
-            Ok(index) => {
-                let replica = &inner.replicas[index];
-                (Source::Replica(replica.name), Reason::None, &replica.pools[database.index()])
-            }
-            Err(reason) => (Source::Primary, reason, &inner.primary_read[database.index()]),
-        };
+        let (source, reason, pool, as_of) =
+            match choose(observed, **inner.limits.load(), freshness, turn) {
+                Ok(index) => {
+                    let replica = &inner.replicas[index];
+                    let pool = &replica.pools[database.index()];
+                    (Source::Replica(replica.name), Reason::None, pool, replica.observed().replayed)
+                }
+                Err(reason) => {
+                    let pool = &inner.primary_read[database.index()];
+                    (Source::Primary, reason, pool, written)
+                }
+            };
         let pool = pool.clone();
-        Self { inner, database, pool, source, reason }
+        Self { inner, database, pool, source, reason, as_of }
     }
 
     /// The server that answered the last statement, or will answer the first.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// A place in the primary's log: the rows show every commit before it, and maybe later ones.
+    pub fn as_of(&self) -> Lsn {
+        self.as_of
     }
 
     /// All rows of a statement. `query` makes it anew for a second try on the primary.
@@ -86,6 +99,7 @@ impl Reader {
         }
         debug!(%error, server = self.source.server(), "read failed on a replica; asking the primary");
         self.source = Source::Primary;
+        self.as_of = Lsn::from_raw(self.inner.written.load(Ordering::Relaxed));
         self.reason = Reason::Unhealthy;
         self.pool = self.inner.primary_read[self.database.index()].clone();
         true

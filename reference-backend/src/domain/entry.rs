@@ -85,12 +85,14 @@ impl fmt::Display for Category {
 }
 
 /// A revenue or an expense, as booked. Its serialised form is the event's `data`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Entry {
     /// Whole cents, above zero.
     #[serde(rename = "amount_cents")]
+    #[schema(value_type = i64, minimum = 1, maximum = 1_000_000_000_000_i64)]
     pub amount: Amount,
     /// What it is booked under.
+    #[schema(value_type = String, min_length = 1, max_length = 40)]
     pub category: Category,
     /// The day it belongs to, UTC.
     pub date: NaiveDate,

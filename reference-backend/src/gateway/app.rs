@@ -7,22 +7,29 @@ use metrics::Counter;
 
 use super::auth::Verifier;
 use super::extract::Consistency;
+use super::forward::Targets;
+use super::guard::Admission;
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::cache::{Caches, Live, LiveCache, LiveError, Loaded, Lookup};
-use crate::config;
+use crate::config::{self, Config};
 use crate::db::{Database, Databases, Freshness};
 use crate::domain::OrgId;
 use crate::events::{ConsistencyToken, EventStore, Feed, ReadError, Shard, is_committed};
+use crate::ota::ChannelManager;
 use crate::partitioning::Horizon;
 use crate::projections::{Projection, Projections};
 use crate::pubsub::Hub;
-use crate::telemetry::Metrics;
+use crate::resilience::RateLimit;
+use crate::services::Service;
+use crate::telemetry::{Metrics, set_log_filter};
 
 /// One process's state.
 #[derive(Debug)]
 pub(crate) struct App {
-    pub(crate) settings: config::Server,
+    pub(crate) settings: ArcSwap<config::Server>,
+    /// Room for requests.
+    pub(super) admission: Arc<Admission>,
     pub(crate) jobs: config::Jobs,
     pub(crate) verifier: Verifier,
     pub(crate) databases: Databases,
@@ -36,6 +43,14 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     /// Streams of browsers.
     pub(crate) realtime: Arc<Hub>,
+    /// The services whose routes this process answers.
+    pub(crate) hosted: Vec<Service>,
+    pub(crate) rate_limit: RateLimit,
+    /// Room per service.
+    pub(super) bulkheads: config::Bulkheads,
+    pub(crate) targets: Targets,
+    /// None where none is configured.
+    pub(crate) channel_manager: Option<ChannelManager>,
     pub(super) cache_reads: Counter,
 }
 
@@ -53,6 +68,16 @@ pub(crate) struct Following {
 }
 
 impl App {
+    /// Puts changed settings into force: those that are marked live in `config/default.toml`.
+    pub(super) fn retune(&self, config: &Config) {
+        self.settings.store(Arc::new(config.server.clone()));
+        self.admission.retune(config);
+        self.rate_limit.retune(config.resilience.rate_limit);
+        self.databases.retune(&config.database.replica_choice, config.features.use_read_replicas);
+        self.caches.retune(&config.cache);
+        set_log_filter(&config.logs.filter);
+    }
+
     /// A read of a projected value: cache → replica → primary. Where this process does not follow the events, or not
     /// now, it cannot keep the cache true, and so asks a server each time.
     pub(crate) async fn cached<L, F>(
@@ -115,7 +140,7 @@ impl App {
                 "the header X-Consistency-Token is not one that a write of this organisation gave",
             ));
         }
-        let wait = self.settings.read_your_writes_wait_ms.duration();
+        let wait = self.settings.load().read_your_writes_wait_ms.duration();
         match following.projections.wait_projected(projection, token, wait).await {
             Some(lsn) => Ok(Freshness::AtLeast(lsn)),
             None => Err(Problem::unavailable("the write of the token is not yet projected")),

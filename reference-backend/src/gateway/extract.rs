@@ -19,13 +19,14 @@ use super::auth::Claims;
 use super::problem::Problem;
 use crate::domain::{CommandId, OrgId};
 use crate::events::ConsistencyToken;
+use crate::resilience::TooFast;
 
 /// The header that names a command, so that a retry is not a second command.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The header that a write gives out and a read may carry.
 pub(crate) const CONSISTENCY_TOKEN: &str = "x-consistency-token";
 
-/// The organisation of the path, after the token was checked to be its own. A handler that takes one cannot serve another
+/// The organisation of the path, after the token was checked to be its own, and its rate not to be used up. A handler that takes one cannot serve another
 /// organisation's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tenant(pub(crate) OrgId);
@@ -39,7 +40,19 @@ impl FromRequestParts<Arc<App>> for Tenant {
     }
 }
 
-/// The organisation of the path, if the claims are its own.
+/// A request with a valid token, whichever organisation's: for what is no organisation's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bearer;
+
+impl FromRequestParts<Arc<App>> for Bearer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        app.verifier.verify(&parts.headers).map(|_| Self)
+    }
+}
+
+/// The organisation of the path, if the claims are its own and it asks no faster than it may.
 pub(super) async fn own_organisation(
     claims: Claims,
     parts: &mut Parts,
@@ -53,7 +66,12 @@ pub(super) async fn own_organisation(
         .find(|(name, _)| *name == "org")
         .and_then(|(_, text)| OrgId::new(text.parse().ok()?).ok())
         .ok_or_else(|| Problem::malformed("the organisation in the path is not a number"))?;
-    if claims.org == org { Ok(org) } else { Err(Problem::other_organisation()) }
+    if claims.org != org {
+        return Err(Problem::other_organisation());
+    }
+    // Counted for whoever the token names: nobody can use up the rate of an organisation that is not theirs.
+    app.rate_limit.check(org).map_err(|TooFast { wait }| Problem::too_fast(wait))?;
+    Ok(org)
 }
 
 /// The `{id}` of the path.
@@ -98,7 +116,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
         let bytes: Bytes = request.extract().await.map_err(|rejection: BytesRejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                Problem::too_large(app.settings.body_bytes_max)
+                Problem::too_large(app.settings.load().body_bytes_max)
             } else {
                 Problem::malformed("the body could not be read to its end")
             }

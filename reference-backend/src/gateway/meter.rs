@@ -1,4 +1,5 @@
-//! Counts and times the requests of one service. Handles are made once per series, not looked up per request.
+//! Counts and times the requests of one service: those that this process answers, or those that it forwards. Handles are
+//! made once per series, not looked up per request.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -10,20 +11,38 @@ const METHODS: [&str; 4] = ["GET", "POST", "PATCH", "other"];
 const STATUS_MIN: usize = 100;
 const STATUSES: usize = 500;
 
+/// Where a request is answered. Each has series of its own, or a forwarded request would be counted by two processes as one
+/// that each answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answered {
+    Here,
+    Elsewhere,
+}
+
 /// The request metrics of one service.
 #[derive(Debug)]
 pub(super) struct Meter {
     service: &'static str,
+    counted: &'static str,
     duration_s: Histogram,
     /// One cell per method and status, filled when first seen.
     requests: Vec<OnceLock<Counter>>,
 }
 
 impl Meter {
-    pub(super) fn new(service: &'static str) -> Self {
+    pub(super) fn new(service: &'static str, answered: Answered) -> Self {
+        let (counted, timed) = match answered {
+            Answered::Here => {
+                ("backend_http_requests_total", "backend_http_request_duration_seconds")
+            }
+            Answered::Elsewhere => {
+                ("backend_forwarded_requests_total", "backend_forwarded_request_duration_seconds")
+            }
+        };
         Self {
             service,
-            duration_s: histogram!("backend_http_request_duration_seconds", "service" => service),
+            counted,
+            duration_s: histogram!(timed, "service" => service),
             requests: (0..METHODS.len() * STATUSES).map(|_| OnceLock::new()).collect(),
         }
     }
@@ -41,7 +60,7 @@ impl Meter {
         let cell = method * STATUSES + code.saturating_sub(STATUS_MIN).min(STATUSES - 1);
         self.requests[cell]
             .get_or_init(|| {
-                counter!("backend_http_requests_total", "service" => self.service,
+                counter!(self.counted, "service" => self.service,
                     "method" => METHODS[method], "status" => status.as_str().to_owned())
             })
             .increment(1);

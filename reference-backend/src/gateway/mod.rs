@@ -5,6 +5,7 @@ mod api;
 mod app;
 mod auth;
 mod extract;
+mod forward;
 mod fresh;
 mod guard;
 mod meter;
@@ -17,7 +18,7 @@ mod server;
 pub(crate) use api::{IdPath, KeyHeader, OrgPath, Refusals, TokenHeader, WriteRefusals};
 pub(crate) use app::App;
 pub(crate) use extract::{
-    Body, CONSISTENCY_TOKEN, Consistency, Id, IdempotencyKey, Params, Tenant,
+    Bearer, Body, CONSISTENCY_TOKEN, Consistency, Id, IdempotencyKey, Params, Tenant,
 };
 pub(crate) use fresh::Fresh;
 pub(crate) use page::PageTenant;

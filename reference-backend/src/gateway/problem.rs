@@ -2,12 +2,15 @@
 //! status. What a server fault was stays in the log; the client is told that it was ours.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::resilience::CallError;
 
 /// A refused or failed request.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -138,6 +141,17 @@ impl Problem {
         )
     }
 
+    /// 429: this client is too fast; a retry after the wait may succeed.
+    pub(crate) fn too_fast(wait: Duration) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "/problems/too-fast",
+            "too many requests of this organisation",
+            "the Retry-After header says how long to wait",
+        )
+        .retry_after(wait)
+    }
+
     /// 500: our fault. The cause goes to the log, not to the client.
     pub(crate) fn internal() -> Self {
         Self::new(
@@ -161,8 +175,30 @@ impl Problem {
         }
     }
 
+    /// The same, with another time after which a retry is worth while.
+    pub(crate) fn retry_after(self, wait: Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1_000).max(1);
+        Self { retry_after_s: Some(u32::try_from(seconds).unwrap_or(u32::MAX)), ..self }
+    }
+
+    /// 503 or 504: `what`, which is outside this process, gave no answer.
+    pub(crate) fn of_call<E>(what: &str, error: &CallError<E>) -> Self {
+        match error {
+            CallError::Full => Self::unavailable(format!("too many calls to {what} are in flight")),
+            CallError::Open { wait } => {
+                let detail =
+                    format!("{what} failed too often lately; it is not called for a moment");
+                Self::unavailable(detail).retry_after(*wait)
+            }
+            CallError::TimedOut { limit } => Self::timed_out(*limit),
+            CallError::Failed(_) => Self::unavailable(format!(
+                "{what} could not be reached or failed; a write may have taken effect"
+            )),
+        }
+    }
+
     /// 504: the answer took longer than a request may.
-    pub(crate) fn timed_out(limit: std::time::Duration) -> Self {
+    pub(crate) fn timed_out(limit: Duration) -> Self {
         Self::new(
             StatusCode::GATEWAY_TIMEOUT,
             "/problems/timed-out",
@@ -183,6 +219,9 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -15,20 +15,22 @@ use tokio_util::task::TaskTracker;
 
 use super::app::{App, Following, Writing};
 use super::auth::Verifier;
+use super::forward::Targets;
+use super::guard::Admission;
 use super::router::router;
 use crate::cache::Caches;
-use crate::config::Config;
+use crate::config::{Config, Settings};
 use crate::db::{Database, Databases, DbError};
 use crate::events::{EventStore, Feed, StartError, snapshots};
 use crate::jobs;
+use crate::ota::ChannelManager;
 use crate::partitioning::{self, PartitionError};
 use crate::projections::{ProjectionError, Projections};
 use crate::pubsub::{self, Hub};
+use crate::resilience::RateLimit;
 use crate::services::{self, Service};
 use crate::telemetry::Metrics;
 
-/// Time between two rounds of upkeep of the caches.
-const TEND: Duration = Duration::from_secs(1);
 /// Time between two looks at which partitions there are.
 const HORIZON: Duration = Duration::from_secs(60);
 
@@ -47,6 +49,9 @@ pub enum ServeError {
     /// The projections cannot follow.
     #[error("start the projections: {0}")]
     Projections(#[from] ProjectionError),
+    /// The client of other servers cannot be made.
+    #[error("prepare to call other servers: {0}")]
+    Client(#[from] reqwest::Error),
     /// The address is taken, or not ours.
     #[error(
         "listen on {address}: {source}\nhelp: set server.listen to a free address, or to port 0"
@@ -66,18 +71,24 @@ pub enum ServeError {
 /// # Errors
 /// When something that the services need is missing at the start.
 pub async fn serve(
-    config: &Config,
+    settings: &Settings,
     secret: &SecretString,
     hosted: &[Service],
     metrics: Metrics,
     stop: CancellationToken,
     listening: impl FnOnce(SocketAddr),
 ) -> Result<(), ServeError> {
+    let snapshot = settings.current();
+    let config = &snapshot.config;
     let app = open(config, secret, hosted, metrics.clone()).await?;
+    app.retune(config);
+    let live = Arc::clone(&app);
+    settings.on_change(move |config| live.retune(config));
     let upkeep = TaskTracker::new();
     let closing = CancellationToken::new();
-    upkeep.spawn(metrics.upkeep(closing.clone()));
-    upkeep.spawn(tend(Arc::clone(&app), closing.clone()));
+    let interval = config.monitoring.upkeep_interval_ms.duration();
+    upkeep.spawn(metrics.upkeep(interval, closing.clone()));
+    upkeep.spawn(tend(Arc::clone(&app), interval, closing.clone()));
     if let Some(Writing { store }) = &app.writing {
         let events = store.subscribe(&app.databases, store.feed().heads());
         let settings = config.snapshots.clone();
@@ -124,7 +135,8 @@ pub(crate) async fn open(
     let caches = Arc::new(Caches::new(&config.cache));
     let (writing, following) = take_part(config, hosted, &databases, &caches).await?;
     Ok(Arc::new(App {
-        settings: config.server.clone(),
+        settings: ArcSwap::from_pointee(config.server.clone()),
+        admission: Arc::new(Admission::new(config)),
         jobs: config.jobs.clone(),
         verifier: Verifier::new(secret, config.auth.leeway_seconds),
         databases,
@@ -134,6 +146,11 @@ pub(crate) async fn open(
         horizon: ArcSwap::from_pointee(horizon),
         metrics,
         realtime: Arc::new(Hub::new(&config.pubsub.realtime)),
+        hosted: hosted.to_vec(),
+        rate_limit: RateLimit::new(config.resilience.rate_limit),
+        bulkheads: config.resilience.bulkheads.clone(),
+        targets: Targets::new(config)?,
+        channel_manager: ChannelManager::new(&config.ota)?,
         cache_reads: counter!("backend_reads_total",
             "source" => "cache", "server" => "cache", "reason" => "none"),
     }))
@@ -180,7 +197,7 @@ async fn answer(
             tracing::debug!(%error, "a connection keeps Nagle's algorithm");
         }
     });
-    let drain = app.settings.drain_timeout_ms.duration();
+    let drain = app.settings.load().drain_timeout_ms.duration();
     let serving = axum::serve(listener, router(app, hosted))
         .with_graceful_shutdown(stop.clone().cancelled_owned())
         .into_future();
@@ -194,14 +211,17 @@ async fn answer(
     }
 }
 
-/// Upkeep of the caches and of the days that can be booked.
-async fn tend(app: Arc<App>, stop: CancellationToken) {
-    let mut caches = tokio::time::interval(TEND);
+/// Upkeep of the caches, of the rate limit and of the days that can be booked.
+async fn tend(app: Arc<App>, interval: Duration, stop: CancellationToken) {
+    let mut caches = tokio::time::interval(interval);
     let mut horizon = tokio::time::interval(HORIZON);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = caches.tick() => app.caches.tend().await,
+            _ = caches.tick() => {
+                app.caches.tend().await;
+                app.rate_limit.tend();
+            }
             _ = horizon.tick() => {
                 let finance = app.databases.write(Database::Finance);
                 match partitioning::horizon(finance, Utc::now().date_naive()).await {

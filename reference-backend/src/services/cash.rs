@@ -3,37 +3,45 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::routing::get;
 use chrono::{Days, NaiveDate, Utc};
 use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::rows::{At, BalanceRow, Stand, split};
-use crate::cache::{Balances, CashBook, CashView, Loaded, WINDOW_DAYS, window_start};
+use crate::cache::{Balances, CashBook, CashView, Loaded, Position, WINDOW_DAYS, window_start};
 use crate::db::{Database, Freshness};
 use crate::domain::{Day, OrgId, PropertyId};
 use crate::events::Shard;
-use crate::gateway::{App, Consistency, Params, Problem, Reply, Tenant};
+use crate::gateway::{
+    App, Consistency, OrgPath, Params, Problem, Refusals, Reply, Tenant, TokenHeader,
+};
 use crate::projections::Projection;
 
 /// The longest period of one answer.
 const PERIOD_DAYS_MAX: u64 = 366;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new()
-        .route("/v1/orgs/{org}/cash/balances", get(balances))
-        .route("/v1/orgs/{org}/cash/position", get(position))
+    OpenApiRouter::new().routes(routes!(balances)).routes(routes!(position))
 }
 
 /// Which balances: all properties and the last 31 days unless said otherwise.
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Period {
+    /// All properties when left out.
     property: Option<PropertyId>,
+    /// First day, at most 366 days before `to`.
     from: Option<Day>,
+    /// Last day; today when left out.
     to: Option<Day>,
 }
 
+/// The latest closing balance of every property, and their sum.
+#[utoipa::path(get, path = "/v1/orgs/{org}/cash/position", tag = "cash", params(OrgPath, TokenHeader),
+    responses((status = 200, body = Position), Refusals))]
 async fn position(
     Tenant(org): Tenant,
     consistency: Consistency,
@@ -43,6 +51,9 @@ async fn position(
     app.cached(&app.caches.cash, org, consistency, CashView::Position, load).await
 }
 
+/// Daily balances of a period, by property and day.
+#[utoipa::path(get, path = "/v1/orgs/{org}/cash/balances", tag = "cash", params(OrgPath, TokenHeader, Period),
+    responses((status = 200, body = Balances), Refusals))]
 async fn balances(
     Tenant(org): Tenant,
     consistency: Consistency,

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::orgs;
+use super::properties;
 use super::rows::{At, EntryRow, Stand, split};
-use crate::cache::{Asker, Cursor, FirstPage, Loaded, PAGE_ROWS, Page, Row, Side};
+use crate::cache::{Cursor, FirstPage, Loaded, PAGE_ROWS, Page, Row, Side};
 use crate::db::{Database, Freshness};
 use crate::domain::{
     Action, Amount, Category, Command, CommandId, Day, Entry, OrgId, PropertyId, Version,
@@ -30,7 +30,7 @@ pub(super) struct NewEntry {
     property: PropertyId,
     #[schema(minimum = 1, maximum = 1_000_000_000_000_i64)]
     amount_cents: i64,
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(min_length = 1, max_length = 40, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     category: String,
     /// Today when left out.
     date: Option<NaiveDate>,
@@ -57,11 +57,7 @@ pub(super) async fn record(
 ) -> Result<Response, Problem> {
     let NewEntry { property, expected_version, date, .. } = new;
     let entry = checked(new, Utc::now().date_naive(), **app.horizon.load())?;
-    let known = orgs::properties(app, org, Asker::Request).await;
-    let (known, _) = known.map_err(|error| Problem::from(&*error))?;
-    if known.value.as_ref().is_none_or(|list| list.ids.binary_search(&property).is_err()) {
-        return Err(Problem::not_found(format!("organisation {org} has no property {property}")));
-    }
+    properties::must_own(app, org, property).await?;
     let store = &app.writing.as_ref().expect("hosted services that write have a store").store;
     let (action, undated) = (action(entry), date.is_none());
     let command = Command { id, org, property, expected_version, action, undated };

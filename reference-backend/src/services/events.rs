@@ -3,41 +3,48 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::routing::get;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::accounts;
 use crate::db::Database;
 use crate::domain::{CommandId, Entry, PropertyId, RecordedEvent, Version};
 use crate::events::{read_events, read_snapshot};
-use crate::gateway::{App, Consistency, Params, Problem, Reply, Tenant};
+use crate::gateway::{
+    App, Consistency, OrgPath, Params, Problem, Refusals, Reply, Tenant, TokenHeader,
+};
 use crate::projections::Projection;
 
 const LIMIT: i64 = 100;
 const LIMIT_MAX: i64 = 1_000;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().route("/v1/orgs/{org}/events", get(list)).merge(accounts::routes())
+    OpenApiRouter::new().routes(routes!(list)).merge(accounts::routes())
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Stream {
     property: PropertyId,
+    /// Only events after this version.
     after_version: Option<Version>,
+    /// Most events; 100 when left out.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Events<'a> {
     property: PropertyId,
     snapshot_version: Version,
     events: Vec<EventAnswer<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct EventAnswer<'a> {
     version: Version,
     position: i64,
@@ -61,6 +68,9 @@ impl<'a> From<&'a RecordedEvent> for EventAnswer<'a> {
     }
 }
 
+/// What happened to a property's cash account, in order.
+#[utoipa::path(get, path = "/v1/orgs/{org}/events", tag = "events", params(OrgPath, TokenHeader, Stream),
+    responses((status = 200, body = Events), Refusals))]
 async fn list(
     Tenant(org): Tenant,
     consistency: Consistency,

@@ -1,32 +1,31 @@
-//! `orgs`: an organisation's own record, its name to be changed, and the list of its properties.
+//! `orgs`: an organisation's own record, and its name to be changed.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use axum::routing::get;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
-use uuid::Uuid;
+use utoipa_axum::routes;
 
-use crate::cache::{Asker, Fixed, Lookup, OrgRecord, PropertyList};
+use crate::cache::{Asker, Fixed, Lookup, OrgRecord};
 use crate::db::{Database, Freshness};
 use crate::domain::{OrgId, Version};
-use crate::gateway::{App, Body, Problem, Reply, Tenant};
+use crate::gateway::{App, Body, OrgPath, Problem, Refusals, Reply, Tenant, WriteRefusals};
 
 /// The longest name, in characters.
 const NAME_CHARS_MAX: usize = 200;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new()
-        .route("/v1/orgs/{org}", get(show).patch(rename))
-        .route("/v1/orgs/{org}/properties", get(list_properties))
+    OpenApiRouter::new().routes(routes!(show, rename))
 }
 
-#[derive(Debug, FromRow, Serialize)]
+#[derive(Debug, FromRow, Serialize, ToSchema)]
+#[schema(as = Organisation)]
 struct OrgRow {
     org_id: i64,
     name: String,
@@ -43,6 +42,8 @@ impl OrgRow {
     }
 }
 
+/// The organisation's own record.
+#[utoipa::path(get, path = "/v1/orgs/{org}", tag = "orgs", params(OrgPath), responses((status = 200, body = OrgRow), Refusals))]
 async fn show(Tenant(org): Tenant, State(app): State<Arc<App>>) -> Result<Reply, Problem> {
     let (found, lookup) =
         record(&app, org, Asker::Request).await.map_err(|error| Problem::from(&*error))?;
@@ -74,9 +75,10 @@ async fn load_org(app: &App, org: OrgId, freshness: Freshness) -> sqlx::Result<F
     Ok(Fixed { value: found.map(|row| row.record()), from: reader.source().server() })
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Rename {
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     name: String,
 }
 
@@ -84,6 +86,9 @@ const RENAME: &str = "\
     UPDATE organisations SET name = $2, version = version + 1 WHERE org_id = $1 \
     RETURNING org_id, name, size_class, country::text, currency::text, version, created_at";
 
+/// Gives the organisation another name.
+#[utoipa::path(patch, path = "/v1/orgs/{org}", tag = "orgs", params(OrgPath), request_body = Rename,
+    responses((status = 200, body = OrgRow), WriteRefusals))]
 async fn rename(
     Tenant(org): Tenant,
     State(app): State<Arc<App>>,
@@ -119,52 +124,4 @@ async fn update_name(app: &App, org: OrgId, name: &str) -> Result<Option<OrgReco
             Err(error.into())
         }
     }
-}
-
-async fn list_properties(
-    Tenant(org): Tenant,
-    State(app): State<Arc<App>>,
-) -> Result<Reply, Problem> {
-    let found = properties(&app, org, Asker::Request).await;
-    let (found, lookup) = found.map_err(|error| Problem::from(&*error))?;
-    let list = found.value.as_ref().ok_or_else(|| no_such(org))?;
-    Ok(Reply { body: list.body.clone(), from: app.answered(lookup, found.from) })
-}
-
-#[derive(Debug, FromRow, Serialize)]
-struct PropertyRow {
-    property_id: Uuid,
-    name: String,
-    city: String,
-    rooms: i32,
-    created_at: DateTime<Utc>,
-}
-
-#[derive(Debug, Serialize)]
-struct PropertiesAnswer<'a> {
-    properties: &'a [PropertyRow],
-}
-
-/// An organisation's properties, from the cache where possible. Also how a write learns whether a property is the
-/// organisation's own.
-pub(super) async fn properties(
-    app: &App,
-    org: OrgId,
-    asker: Asker,
-) -> Result<(Arc<Fixed<PropertyList>>, Lookup), Arc<sqlx::Error>> {
-    let load = async { load_properties(app, org).await.map(Arc::new) };
-    app.caches.properties.get_or_load(org, asker, load).await
-}
-
-const PROPERTIES: &str = "\
-    SELECT property_id, name, city, rooms, created_at FROM properties WHERE org_id = $1 \
-    ORDER BY property_id";
-
-async fn load_properties(app: &App, org: OrgId) -> sqlx::Result<Fixed<PropertyList>> {
-    let mut reader = app.databases.read(Database::Hospitality, Freshness::Any);
-    let query = || sqlx::query_as(PROPERTIES).bind(org.get());
-    let rows: Vec<PropertyRow> = reader.fetch_all(query).await?;
-    let ids = rows.iter().map(|row| row.property_id.into()).collect();
-    let body = Reply::json(&PropertiesAnswer { properties: &rows }, "").body;
-    Ok(Fixed { value: Some(PropertyList { ids, body }), from: reader.source().server() })
 }

@@ -1,11 +1,259 @@
-//! `properties`: hotels and houses.
+//! `properties`: the hotels and houses of an organisation. Their list is kept in the cache, because every booking of an entry
+//! asks it whether a property is the organisation's own.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::FromRow;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
 
-use crate::gateway::App;
+use super::table::{self, Thing, Written};
+use crate::cache::{Asker, Fixed, Lookup, PropertyList};
+use crate::db::{Database, Freshness};
+use crate::domain::{OrgId, PropertyId, Version};
+use crate::gateway::{
+    App, Body, Fresh, Id, IdPath, IdempotencyKey, KeyHeader, OrgPath, Problem, Refusals, Reply,
+    Tenant, TokenHeader, WriteRefusals,
+};
+
+const NAME_CHARS_MAX: usize = 200;
+const ROOMS_MAX: i32 = 10_000;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new()
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change))
+}
+
+/// A hotel or house.
+#[derive(Debug, FromRow, Serialize, ToSchema)]
+struct Property {
+    property_id: Uuid,
+    name: String,
+    city: String,
+    /// How many there are, whether or not each is known by name.
+    rooms: i32,
+    #[sqlx(try_from = "i32")]
+    version: Version,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+macro_rules! columns {
+    () => {
+        "property_id, name, city, rooms, version, created_at, updated_at"
+    };
+}
+
+impl Thing for Property {
+    const DATABASE: Database = Database::Hospitality;
+    const NOUN: &'static str = "property";
+    const ONE: &'static str =
+        concat!("SELECT ", columns!(), " FROM properties WHERE org_id = $1 AND property_id = $2");
+
+    fn version(&self) -> Version {
+        self.version
+    }
+}
+
+impl table::Created for Property {
+    const CREATION: &'static str =
+        "SELECT creation FROM properties WHERE org_id = $1 AND property_id = $2";
+
+    fn id(&self) -> Uuid {
+        self.property_id
+    }
+}
+
+/// A property to be made.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewProperty {
+    #[schema(min_length = 1, max_length = 200)]
+    name: String,
+    #[schema(min_length = 1, max_length = 200)]
+    city: String,
+    #[schema(minimum = 1, maximum = 10_000)]
+    rooms: i32,
+}
+
+const INSERT: &str = "\
+    INSERT INTO properties (org_id, property_id, name, city, rooms, created_at, updated_at, creation) \
+    VALUES ($1, $2, $3, $4, $5, $6, $6, $7) ON CONFLICT (org_id, property_id) DO NOTHING";
+
+/// Makes a property.
+#[utoipa::path(post, path = "/v1/orgs/{org}/properties", tag = "properties", params(OrgPath, KeyHeader), request_body = NewProperty,
+    responses((status = 201, body = Property, headers(("X-Consistency-Token" = String))), WriteRefusals))]
+async fn create(
+    Tenant(org): Tenant,
+    IdempotencyKey(key): IdempotencyKey,
+    State(app): State<Arc<App>>,
+    Body(new): Body<NewProperty>,
+) -> Result<Written<Value>, Problem> {
+    check(Some(&new.name), Some(&new.city), Some(new.rooms))?;
+    let now = table::now();
+    let property = Property {
+        property_id: key.uuid(),
+        name: new.name.clone(),
+        city: new.city.clone(),
+        rooms: new.rooms,
+        version: Version::FIRST,
+        created_at: now,
+        updated_at: now,
+    };
+    let of = Arc::clone(&app);
+    let write = async move {
+        let insert = sqlx::query(INSERT)
+            .bind(org.get())
+            .bind(property.property_id)
+            .bind(&property.name)
+            .bind(&property.city)
+            .bind(property.rooms)
+            .bind(now);
+        table::create(&app, org, &new, &property, insert).await
+    };
+    noted(of, org, write).await
+}
+
+fn check(name: Option<&str>, city: Option<&str>, rooms: Option<i32>) -> Result<(), Problem> {
+    name.map_or(Ok(()), |name| table::text("name", name, NAME_CHARS_MAX))?;
+    city.map_or(Ok(()), |city| table::text("city", city, NAME_CHARS_MAX))?;
+    rooms.map_or(Ok(()), |rooms| table::range("rooms", &rooms, &(1..=ROOMS_MAX)))
+}
+
+/// What is to change of a property; what is left out stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PropertyChange {
+    #[schema(min_length = 1, max_length = 200)]
+    name: Option<String>,
+    #[schema(min_length = 1, max_length = 200)]
+    city: Option<String>,
+    #[schema(minimum = 1, maximum = 10_000)]
+    rooms: Option<i32>,
+    /// Refused with 409 if the property has another version by now.
+    expected_version: Option<Version>,
+}
+
+const UPDATE: &str = concat!(
+    "UPDATE properties SET name = coalesce($4, name), city = coalesce($5, city), rooms = coalesce($6, rooms), \
+     version = version + 1, updated_at = now() \
+     WHERE org_id = $1 AND property_id = $2 AND version = coalesce($3, version) RETURNING ",
+    columns!()
+);
+
+/// Changes a property.
+#[utoipa::path(patch, path = "/v1/orgs/{org}/properties/{id}", tag = "properties", params(OrgPath, IdPath), request_body = PropertyChange,
+    responses((status = 200, body = Property, headers(("X-Consistency-Token" = String))), WriteRefusals))]
+async fn change(
+    Tenant(org): Tenant,
+    Id(id): Id,
+    State(app): State<Arc<App>>,
+    Body(change): Body<PropertyChange>,
+) -> Result<Written<Property>, Problem> {
+    check(change.name.as_deref(), change.city.as_deref(), change.rooms)?;
+    let of = Arc::clone(&app);
+    let write = async move {
+        let update = sqlx::query_as(UPDATE)
+            .bind(org.get())
+            .bind(id)
+            .bind(change.expected_version.map(Version::get))
+            .bind(change.name)
+            .bind(change.city)
+            .bind(change.rooms);
+        table::change(&app, org, id, change.expected_version, update).await
+    };
+    noted(of, org, write).await
+}
+
+/// A property.
+#[utoipa::path(get, path = "/v1/orgs/{org}/properties/{id}", tag = "properties", params(OrgPath, IdPath, TokenHeader),
+    responses((status = 200, body = Property), Refusals))]
+async fn show(
+    Tenant(org): Tenant,
+    Id(id): Id,
+    Fresh(freshness): Fresh,
+    State(app): State<Arc<App>>,
+) -> Result<Reply, Problem> {
+    table::one::<Property>(&app, org, id, freshness).await
+}
+
+/// The properties of an organisation, all at once.
+#[derive(Debug, Serialize, ToSchema)]
+struct Properties {
+    properties: Vec<Property>,
+}
+
+/// All properties, in the order of their ids.
+#[utoipa::path(get, path = "/v1/orgs/{org}/properties", tag = "properties", params(OrgPath, TokenHeader),
+    responses((status = 200, body = Properties), Refusals))]
+async fn list(
+    Tenant(org): Tenant,
+    Fresh(freshness): Fresh,
+    State(app): State<Arc<App>>,
+) -> Result<Reply, Problem> {
+    let found = known(&app, org, Asker::Request, freshness).await;
+    let (found, lookup) = found.map_err(|error| Problem::from(&*error))?;
+    let list = found.value.as_ref().ok_or_else(Problem::internal)?;
+    Ok(Reply { body: list.body.clone(), from: app.answered(lookup, found.from) })
+}
+
+/// An organisation's properties, from the cache where possible.
+pub(super) async fn known(
+    app: &App,
+    org: OrgId,
+    asker: Asker,
+    freshness: Freshness,
+) -> Result<(Arc<Fixed<PropertyList>>, Lookup), Arc<sqlx::Error>> {
+    app.caches.properties.read(org, asker, freshness, |needed| load(app, org, needed)).await
+}
+
+/// How a write learns whether a property is the organisation's own; 404 if not.
+pub(super) async fn must_own(app: &App, org: OrgId, property: PropertyId) -> Result<(), Problem> {
+    let refused = |error: Arc<sqlx::Error>| Problem::from(&*error);
+    let has = |found: &Fixed<PropertyList>| {
+        found.value.as_ref().is_some_and(|list| list.ids.binary_search(&property).is_ok())
+    };
+    let (found, _) = known(app, org, Asker::Request, Freshness::Any).await.map_err(refused)?;
+    if has(&found) {
+        return Ok(());
+    }
+    let again = app.caches.properties.read_again(org, |needed| load(app, org, needed)).await;
+    if has(&again.map_err(refused)?.0) { Ok(()) } else { Err(Property::missing(org, property)) }
+}
+
+const ALL: &str =
+    concat!("SELECT ", columns!(), " FROM properties WHERE org_id = $1 ORDER BY property_id");
+
+async fn load(app: &App, org: OrgId, freshness: Freshness) -> sqlx::Result<Fixed<PropertyList>> {
+    let mut reader = app.databases.read(Database::Hospitality, freshness);
+    let query = || sqlx::query_as(ALL).bind(org.get());
+    let properties: Vec<Property> = reader.fetch_all(query).await?;
+    let ids = properties.iter().map(|row| row.property_id.into()).collect();
+    let body = Reply::json(&Properties { properties }, "").body;
+    let value = PropertyList { ids, body, as_of: reader.as_of(), loaded_at: Instant::now() };
+    Ok(Fixed { value: Some(value), from: reader.source().server() })
+}
+
+/// Runs a write and tells the cache of it, in a task of its own: a client that goes away between commit and cache must not
+/// leave the old list behind.
+async fn noted<T: Send + 'static>(
+    app: Arc<App>,
+    org: OrgId,
+    write: impl Future<Output = Result<Written<T>, Problem>> + Send + 'static,
+) -> Result<Written<T>, Problem> {
+    let task = tokio::spawn(async move {
+        let written = write.await;
+        match &written {
+            Ok(written) => app.caches.properties.written(org, written.token.0).await,
+            Err(_) => app.caches.properties.forget(org).await,
+        }
+        written
+    });
+    task.await.unwrap_or_else(|_| Err(Problem::internal()))
 }

@@ -3,23 +3,24 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::routing::get;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::rows::{At, Stand, SummaryRow, split};
-use crate::cache::{Loaded, Summaries, SummaryView};
+use crate::cache::{All, Loaded, Summaries, Summary, SummaryView};
 use crate::db::{Database, Freshness};
 use crate::domain::{OrgId, PropertyId};
 use crate::events::Shard;
-use crate::gateway::{App, Consistency, Problem, Reply, Tenant};
+use crate::gateway::{App, Consistency, OrgPath, Problem, Refusals, Reply, Tenant, TokenHeader};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new()
-        .route("/v1/orgs/{org}/finance-summary", get(all))
-        .route("/v1/orgs/{org}/finance-summary/{property}", get(one))
+    OpenApiRouter::new().routes(routes!(all)).routes(routes!(one))
 }
 
+/// What came in and went out so far, by property and in sum.
+#[utoipa::path(get, path = "/v1/orgs/{org}/finance-summary", tag = "read-models", params(OrgPath, TokenHeader),
+    responses((status = 200, body = All), Refusals))]
 async fn all(
     Tenant(org): Tenant,
     consistency: Consistency,
@@ -29,13 +30,16 @@ async fn all(
     app.cached(&app.caches.summaries, org, consistency, SummaryView::All, load).await
 }
 
+/// What came in and went out so far in one property.
+#[utoipa::path(get, path = "/v1/orgs/{org}/finance-summary/{property}", tag = "read-models",
+    params(OrgPath, TokenHeader, ("property" = Uuid, Path)), responses((status = 200, body = Summary), Refusals))]
 async fn one(
     Tenant(org): Tenant,
     consistency: Consistency,
-    Path((_, property)): Path<(String, String)>,
+    Path(ids): Path<(String, String)>,
     State(app): State<Arc<App>>,
 ) -> Result<Reply, Problem> {
-    let property = Uuid::try_parse(&property)
+    let property = Uuid::try_parse(&ids.1)
         .map_err(|_| Problem::malformed("the property in the path is not a UUID"))?;
     let view = SummaryView::One(PropertyId::from(property));
     let load = |freshness| load(&app, org, freshness);

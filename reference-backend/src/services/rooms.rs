@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::table::{self, After, Limit, Thing, Written};
 use crate::db::Database;
-use crate::domain::{PropertyId, Version};
+use crate::domain::{Day, PropertyId, Version};
 use crate::gateway::{
     App, Body, Fresh, Id, IdPath, IdempotencyKey, KeyHeader, OrgPath, Params, Problem, Refusals,
     Reply, Tenant, TokenHeader, WriteRefusals,
@@ -25,7 +25,10 @@ const NAME_CHARS_MAX: usize = 100;
 const BEDS_MAX: i32 = 100;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(free))
+        .routes(routes!(show, change))
 }
 
 /// Whether a guest can be let in.
@@ -249,5 +252,59 @@ async fn list(
     };
     let (rooms, server) = table::list(&app, Room::DATABASE, freshness, query).await?;
     let (rooms, next) = listing.limit.page(rooms, |room: &Room| After::id(room.id));
+    Ok(Reply::json(&Rooms { rooms, next }, server))
+}
+
+/// Which nights a room is looked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Nights {
+    property: Uuid,
+    arrival: Day,
+    /// After arrival.
+    departure: Day,
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200)]
+    limit: Limit,
+    /// `next` of the page before.
+    #[param(value_type = Option<String>)]
+    after: Option<After>,
+}
+
+const FREE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM rooms WHERE org_id = $1 AND property_id = $2 AND status <> 'out_of_order' \
+     AND NOT EXISTS (SELECT FROM reservations AS r \
+         WHERE r.org_id = $1 AND r.room_id = rooms.id AND r.status IN ('booked', 'checked_in') \
+           AND daterange(r.arrival, r.departure) && daterange($3, $4)) \
+     AND ($5 IS NULL OR id > $5) ORDER BY id LIMIT $6"
+);
+
+/// Rooms of a property that nobody has booked for any of some nights, and that are in order.
+#[utoipa::path(get, path = "/v1/orgs/{org}/rooms/free", tag = "rooms", params(OrgPath, TokenHeader, Nights),
+    responses((status = 200, body = Rooms), Refusals))]
+async fn free(
+    Tenant(org): Tenant,
+    Fresh(freshness): Fresh,
+    Params(nights): Params<Nights>,
+    State(app): State<Arc<App>>,
+) -> Result<Reply, Problem> {
+    let (arrival, departure) = (nights.arrival.date(), nights.departure.date());
+    if departure <= arrival {
+        return Err(Problem::malformed("departure: expected a day after arrival"));
+    }
+    let query = || {
+        sqlx::query_as(FREE)
+            .bind(org.get())
+            .bind(nights.property)
+            .bind(arrival)
+            .bind(departure)
+            .bind(nights.after.map(|after| after.id))
+            .bind(nights.limit.rows())
+    };
+    let (rooms, server) = table::list(&app, Room::DATABASE, freshness, query).await?;
+    let (rooms, next) = nights.limit.page(rooms, |room: &Room| After::id(room.id));
     Ok(Reply::json(&Rooms { rooms, next }, server))
 }

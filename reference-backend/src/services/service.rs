@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{
@@ -14,7 +15,8 @@ use super::{
 use crate::gateway::App;
 
 /// A service of this program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Service {
     /// What the program offers, and where its services are.
     Gateway,
@@ -202,6 +204,7 @@ mod tests {
         let refusal = "billing".parse::<Service>().unwrap_err().to_string();
         for service in Service::ALL {
             assert_eq!(service.name().parse(), Ok(service));
+            assert_eq!(serde_json::to_value(service).unwrap(), service.name(), "in settings");
             assert!(refusal.contains(service.name()), "{refusal}");
         }
     }

@@ -7,8 +7,9 @@ use futures::{StreamExt, stream};
 use metrics::counter;
 use tokio::time::MissedTickBehavior;
 
-use super::{Service, cash, entries, orgs, read_models};
+use super::{Service, cash, entries, orgs, properties, read_models};
 use crate::cache::{Asker, LiveError, Side};
+use crate::db::Freshness;
 use crate::domain::OrgId;
 use crate::gateway::App;
 use crate::jobs::WarmList;
@@ -77,7 +78,7 @@ fn kept(hosted: &[Service], follows_events: bool, first_pages: bool) -> Vec<Answ
     let hosts = |service| hosted.contains(&service);
     let writes = hosts(Service::Revenues) || hosts(Service::Expenses);
     [
-        (Answers::Properties, hosts(Service::Orgs) || writes),
+        (Answers::Properties, hosts(Service::Properties) || writes),
         (Answers::Cash, hosts(Service::Cash) && follows_events),
         (Answers::Record, hosts(Service::Orgs)),
         (Answers::Summaries, hosts(Service::ReadModels) && follows_events),
@@ -101,7 +102,7 @@ async fn load_all(app: &App, org: OrgId, kept: &[Answers]) -> Result<(), LiveErr
 async fn load(app: &App, org: OrgId, answers: Answers) -> Result<(), LiveError<sqlx::Error>> {
     match answers {
         Answers::Properties => {
-            let found = orgs::properties(app, org, Asker::Warming).await;
+            let found = properties::known(app, org, Asker::Warming, Freshness::Any).await;
             found.map(drop).map_err(LiveError::Load)
         }
         Answers::Record => {
@@ -132,7 +133,8 @@ mod tests {
         let four = [Properties, Cash, Record, Summaries];
         assert_eq!(kept(&Service::ALL, true, false), four);
         assert_eq!(kept(&Service::ALL, true, true), [&four[..], &pages].concat());
-        assert_eq!(kept(&[Service::Cash, Service::Orgs], false, true), [Properties, Record]);
+        assert_eq!(kept(&[Service::Cash, Service::Orgs], false, true), [Record]);
+        assert_eq!(kept(&[Service::Properties], false, true), [Properties]);
         assert_eq!(kept(&[Service::Revenues], true, true), [Properties, pages[0]]);
     }
 }

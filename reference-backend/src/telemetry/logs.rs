@@ -1,10 +1,15 @@
 //! Logs: text or JSON lines on standard error. Standard output belongs to the program's one line.
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::Logs;
+
+/// Replaces the filter. One for the process, as its subscriber is.
+static SWAP: OnceLock<Box<dyn Fn(EnvFilter) -> bool + Send + Sync>> = OnceLock::new();
 
 /// Why logs cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -25,17 +30,33 @@ pub enum LogError {
 
 /// Starts logging for the whole process. An error if done twice.
 pub fn init_logs(config: &Logs) -> Result<(), LogError> {
-    use tracing_subscriber::util::SubscriberInitExt;
-    let filter = EnvFilter::try_new(&config.filter)
-        .map_err(|source| LogError::Filter { filter: config.filter.clone(), source })?;
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(&config.filter)?)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     if config.json {
-        builder.json().finish().try_init()?
+        let builder = builder.json().with_filter_reloading();
+        let handle = builder.reload_handle();
+        builder.finish().try_init()?;
+        let _ = SWAP.set(Box::new(move |new| handle.reload(new).is_ok()));
     } else {
-        builder.finish().try_init()?
+        let builder = builder.with_filter_reloading();
+        let handle = builder.reload_handle();
+        builder.finish().try_init()?;
+        let _ = SWAP.set(Box::new(move |new| handle.reload(new).is_ok()));
     }
     Ok(())
+}
+
+/// Puts another filter into force, if logging was started.
+pub(crate) fn set_log_filter(text: &str) {
+    let swapped = filter(text).map(|new| SWAP.get().is_none_or(|swap| swap(new)));
+    if !matches!(swapped, Ok(true)) {
+        tracing::error!(filter = text, "the log filter could not be changed");
+    }
+}
+
+fn filter(text: &str) -> Result<EnvFilter, LogError> {
+    let parsed = EnvFilter::try_new(text);
+    parsed.map_err(|source| LogError::Filter { filter: text.to_owned(), source })
 }

@@ -14,8 +14,6 @@ const DURATION_SECONDS: [f64; 22] = [
 /// Events per batch.
 const BATCH_EVENTS: [f64; 12] =
     [1.0, 2.0, 4.0, 8.0, 16.0, 24.0, 32.0, 64.0, 96.0, 128.0, 192.0, 256.0];
-/// Samples of a histogram wait in memory until upkeep folds them into buckets.
-const UPKEEP: Duration = Duration::from_secs(1);
 
 /// Why metrics cannot be recorded.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +50,10 @@ impl Metrics {
         self.0.render()
     }
 
-    /// Keeps histograms small; run it as a task for the life of the process.
-    pub async fn upkeep(self, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(UPKEEP);
+    /// Keeps histograms small: their samples wait in memory until upkeep folds them into buckets. Run it as a task for the life
+    /// of the process.
+    pub async fn upkeep(self, interval: Duration, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(interval);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             self.0.run_upkeep();
         }

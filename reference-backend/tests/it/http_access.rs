@@ -1,5 +1,6 @@
-//! Who may ask what, and how refusals look.
+//! How refusals look. Who may ask what is in `security`.
 
+use reference_backend::db::{Database, Databases};
 use reference_backend::services::Service;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -7,50 +8,8 @@ use uuid::Uuid;
 
 use crate::common::Cluster;
 use crate::http_server::{
-    Server, TOKEN_HEADER, bearer, body, first_property, json_of, populate, problem_of,
+    Server, TOKEN_HEADER, body, first_property, json_of, populate, problem_of,
 };
-
-const ROUTES: [(Method, &str); 12] = [
-    (Method::GET, "/v1/orgs/1"),
-    (Method::PATCH, "/v1/orgs/1"),
-    (Method::GET, "/v1/orgs/1/properties"),
-    (Method::POST, "/v1/orgs/1/revenues"),
-    (Method::GET, "/v1/orgs/1/revenues"),
-    (Method::POST, "/v1/orgs/1/expenses"),
-    (Method::GET, "/v1/orgs/1/expenses"),
-    (Method::GET, "/v1/orgs/1/cash/balances"),
-    (Method::GET, "/v1/orgs/1/cash/position"),
-    (Method::GET, "/v1/orgs/1/events"),
-    (Method::GET, "/v1/orgs/1/finance-summary"),
-    (Method::GET, "/v1/orgs/1/finance-summary/00000000-0000-0000-0000-00000000000a"),
-];
-
-#[tokio::test]
-async fn no_route_answers_without_a_token_of_its_organisation() {
-    let cluster = Cluster::start().await;
-    populate(&cluster).await;
-    let server = Server::all(&cluster, "").await;
-    for (method, path) in ROUTES {
-        let url = format!("{}{path}", server.url);
-        let bare = server.client.request(method.clone(), &url);
-        let asked = [
-            (bare.try_clone().unwrap(), 401),
-            (bare.try_clone().unwrap().bearer_auth(bearer(1, -60)), 401),
-            (bare.try_clone().unwrap().bearer_auth(bearer(1, 60) + "x"), 401),
-            (bare.try_clone().unwrap().basic_auth("1", Some("x")), 401),
-            (bare.bearer_auth(bearer(2, 60)), 403),
-        ];
-        for (request, expected) in asked {
-            let (status, detail) = problem_of(request.send().await.unwrap()).await;
-            assert_eq!(status, expected, "{method} {path}: {detail}");
-        }
-    }
-    for open in ["/health/live", "/health/ready", "/metrics"] {
-        let answer = reqwest::get(format!("{}{open}", server.url)).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK, "{open}");
-    }
-    server.stop().await;
-}
 
 #[tokio::test]
 async fn what_is_wrong_is_refused_by_name() {
@@ -167,14 +126,24 @@ async fn a_renamed_organisation_is_shown_at_once() {
 async fn only_hosted_services_answer() {
     let cluster = Cluster::start().await;
     populate(&cluster).await;
-    let config = cluster.config("[server]\nlisten = \"127.0.0.1:0\"");
-    let server = Server::start(config, &[Service::Cash, Service::Health]).await;
+    let config = cluster.config(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[services.urls]\nrooms = \"http://127.0.0.1:9\"",
+    );
+    const HOSTED: [Service; 3] = [Service::Cash, Service::Health, Service::Gateway];
+    let server = Server::start(config, &HOSTED).await;
     assert_eq!(json_of(server.get(1, "/cash/position").await).await["total_cents"], 0);
     let (status, detail) = problem_of(server.get(1, "/revenues").await).await;
     assert_eq!(status, 404);
     assert!(detail.contains("does not host `revenues`"), "{detail}");
     let ready = reqwest::get(format!("{}/health/ready", server.url)).await.unwrap();
     assert_eq!(json_of(ready).await["status"], "ready");
+    let listed = server.request(Method::GET, 1, "/v1/services").send().await.unwrap();
+    let listed = json_of(listed).await["services"].as_array().unwrap().clone();
+    assert_eq!(listed.len(), Service::ALL.len());
+    let of = |name: &str| listed.iter().find(|service| service["name"] == name).unwrap();
+    assert_eq!(of("cash"), &json!({"name": "cash", "hosted": true, "url": null}));
+    assert_eq!(of("rooms")["url"], "http://127.0.0.1:9");
+    assert_eq!(of("tasks"), &json!({"name": "tasks", "hosted": false, "url": null}));
     server.stop().await;
 }
 
@@ -215,4 +184,15 @@ async fn beyond_the_room_requests_are_shed_and_told_when_to_come_back() {
     let back = "ALTER TABLE away RENAME TO revenues_partitioned";
     sqlx::raw_sql(back).execute(&mut finance).await.unwrap();
     server.stop().await;
+}
+
+#[tokio::test]
+async fn probes_need_none_of_the_connections_that_requests_use() {
+    let cluster = Cluster::start().await;
+    let settings = "[database.pools]\nwrite_connections = 1\nacquire_timeout_ms = 60000";
+    let databases = Databases::connect(&cluster.config(settings).database).await.unwrap();
+    let _held = databases.write(Database::EventStore).acquire().await.unwrap();
+    assert!(databases.primary_answers().await);
+    drop(cluster);
+    assert!(!databases.primary_answers().await, "the primary is gone");
 }

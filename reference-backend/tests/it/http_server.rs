@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header};
-use reference_backend::config::Config;
+use reference_backend::config::{Config, Settings};
 use reference_backend::gateway::{self, ServeError};
 use reference_backend::services::Service;
 use reference_backend::telemetry::Metrics;
@@ -38,7 +38,8 @@ impl Server {
         let served = tokio::spawn(async move {
             let secret = SecretString::from(SECRET);
             let listening = |address| tell.send(address).unwrap();
-            gateway::serve(&config, &secret, hosted, metrics, until, listening).await
+            let settings = Settings::fixed(config);
+            gateway::serve(&settings, &secret, hosted, metrics, until, listening).await
         });
         let address = tokio::time::timeout(Duration::from_secs(20), told).await.unwrap().unwrap();
         Self { url: format!("http://{address}"), client: reqwest::Client::new(), stop, served }

@@ -17,9 +17,11 @@ use crate::http_server::{SECRET, TOKEN_HEADER, bearer, body, json_of, populate};
 /// `reference-backend serve` with all services, asked by organisation 1.
 pub(crate) struct Program {
     pub(crate) child: Child,
-    url: String,
+    pub(crate) url: String,
     client: reqwest::Client,
-    _settings: TempDir,
+    settings: TempDir,
+    /// What the settings begin with, whatever a test adds.
+    base: String,
 }
 
 impl Program {
@@ -32,10 +34,11 @@ impl Program {
         let settings = tempfile::tempdir().unwrap();
         let file = settings.path().join("backend.toml");
         let socket = cluster.config("").database.primary.host;
-        let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[database.primary]\nhost = \"{socket}\"\nport = 5432\n{more}"
+        // The section of the server last: `more` may begin with its settings.
+        let base = format!(
+            "[database.primary]\nhost = \"{socket}\"\nport = 5432\n[server]\nlisten = \"127.0.0.1:0\"\n"
         );
-        std::fs::write(&file, text).unwrap();
+        std::fs::write(&file, format!("{base}{more}")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_reference-backend"))
             .args(["serve", "--config"])
             .arg(&file)
@@ -49,7 +52,14 @@ impl Program {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let told: Value = serde_json::from_str(&line).unwrap();
         let url = told["url"].as_str().unwrap().to_owned();
-        Self { child, url, client: reqwest::Client::new(), _settings: settings }
+        Self { child, url, client: reqwest::Client::new(), settings, base }
+    }
+
+    /// Puts other settings in place of `more`, and tells the program.
+    pub(crate) fn reload(&self, more: &str) {
+        let file = self.settings.path().join("backend.toml");
+        std::fs::write(file, format!("{}{more}", self.base)).unwrap();
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGHUP).unwrap();
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {

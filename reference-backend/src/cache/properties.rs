@@ -1,0 +1,219 @@
+//! The properties of organisations. They change seldom and by any process, so each list says which place in the primary's log
+//! it is sure to show, and a reader says which place it needs: that of the write whose token it holds, and at least that of the
+//! last write of this process. A list that is older is loaded again.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use moka::future::Cache;
+
+use super::fixed::{FLOOR_TTL, FLOORS_MAX, Fixed};
+use super::namespace::{Asker, Cached, Lookup, Namespace};
+use super::warming::Warming;
+use crate::config::CacheNamespace;
+use crate::db::{Freshness, Lsn};
+use crate::domain::{OrgId, PropertyId};
+
+/// The properties of an organisation, as the bytes that clients get.
+#[derive(Debug, Clone)]
+pub(crate) struct PropertyList {
+    /// Sorted.
+    pub(crate) ids: Vec<PropertyId>,
+    pub(crate) body: Bytes,
+    /// Every commit before this place is in it.
+    pub(crate) as_of: Lsn,
+    pub(crate) loaded_at: Instant,
+}
+
+impl Cached for Arc<Fixed<PropertyList>> {
+    /// One entry says "no such property" for any number of wrong ids.
+    fn is_negative(&self) -> bool {
+        self.value.as_ref().is_none_or(|list| list.ids.is_empty())
+    }
+}
+
+/// A list, and how it was come by.
+type Found<E> = Result<(Arc<Fixed<PropertyList>>, Lookup), Arc<E>>;
+
+/// Lists of properties.
+#[derive(Debug)]
+pub(crate) struct PropertyCache {
+    namespace: Namespace<Arc<Fixed<PropertyList>>>,
+    /// The last write of this process, by organisation, for longer than any load takes.
+    floors: Cache<OrgId, Lsn>,
+}
+
+impl PropertyCache {
+    pub(crate) fn new(
+        name: &'static str,
+        settings: &CacheNamespace,
+        warming: Arc<Warming>,
+    ) -> Self {
+        Self {
+            namespace: Namespace::new(name, settings, warming),
+            floors: Cache::builder().max_capacity(FLOORS_MAX).time_to_live(FLOOR_TTL).build(),
+        }
+    }
+
+    /// The list, loaded with `load` when none is held that is as fresh as asked.
+    pub(crate) async fn read<E, F>(
+        &self,
+        org: OrgId,
+        asker: Asker,
+        freshness: Freshness,
+        load: impl Fn(Freshness) -> F,
+    ) -> Found<E>
+    where
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<Fixed<PropertyList>, E>> + Send,
+    {
+        let asked = match freshness {
+            Freshness::AtLeast(lsn) => lsn,
+            Freshness::Any | Freshness::Newest => Lsn::default(),
+        };
+        let floor = self.floors.get(&org).await.unwrap_or_default().max(asked);
+        let needed =
+            if floor == Lsn::default() { Freshness::Any } else { Freshness::AtLeast(floor) };
+        // Twice, because the first load may be somebody else's, begun before the write.
+        for _ in 0..2 {
+            let (found, lookup) = self.get_or_load(org, asker, load(needed)).await?;
+            if found.value.as_ref().is_none_or(|list| list.as_of >= floor) {
+                return Ok((found, lookup));
+            }
+            self.namespace.forget(org).await;
+        }
+        Ok((Arc::new(load(needed).await?), Lookup::Miss))
+    }
+
+    /// For who did not find a property: the list as the primary has it, unless it was loaded only just now. Another process may
+    /// have made the property.
+    pub(crate) async fn read_again<E, F>(
+        &self,
+        org: OrgId,
+        load: impl Fn(Freshness) -> F,
+    ) -> Found<E>
+    where
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<Fixed<PropertyList>, E>> + Send,
+    {
+        let load = || self.get_or_load(org, Asker::Request, load(Freshness::Newest));
+        let (found, lookup) = load().await?;
+        let recent = |list: &PropertyList| list.loaded_at.elapsed() < self.namespace.negative_ttl();
+        if found.value.as_ref().is_some_and(recent) {
+            return Ok((found, lookup));
+        }
+        self.namespace.forget(org).await;
+        load().await
+    }
+
+    async fn get_or_load<E: Send + Sync + 'static>(
+        &self,
+        org: OrgId,
+        asker: Asker,
+        load: impl Future<Output = Result<Fixed<PropertyList>, E>> + Send,
+    ) -> Found<E> {
+        self.namespace.get_or_load(org, asker, async { load.await.map(Arc::new) }).await
+    }
+
+    /// Takes note of a write of this process: lists that do not show it are not shown from now on.
+    pub(crate) async fn written(&self, org: OrgId, lsn: Lsn) {
+        let raise = async |held: Option<moka::Entry<OrgId, Lsn>>| {
+            held.map_or(lsn, |held| held.into_value().max(lsn))
+        };
+        self.floors.entry(org).and_upsert_with(raise).await;
+        self.namespace.forget(org).await;
+    }
+
+    /// After a write of which nobody knows whether it was committed.
+    pub(crate) async fn forget(&self, org: OrgId) {
+        self.namespace.forget(org).await;
+    }
+
+    pub(crate) fn retune(&self, settings: &CacheNamespace) {
+        self.namespace.retune(settings);
+    }
+
+    pub(crate) async fn tend(&self) {
+        self.namespace.tend().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::config::Millis;
+
+    fn cache(negative_ttl_ms: u64) -> (PropertyCache, OrgId) {
+        let settings = CacheNamespace {
+            entries: 10,
+            ttl_ms: Millis(60_000),
+            negative_ttl_ms: Millis(negative_ttl_ms),
+        };
+        (PropertyCache::new("test", &settings, Warming::off()), OrgId::new(7).unwrap())
+    }
+
+    fn list(as_of: i64) -> Fixed<PropertyList> {
+        let ids = vec![PropertyId::from(uuid::Uuid::nil())];
+        let as_of = Lsn::from_bytes(as_of);
+        let value = PropertyList { ids, body: Bytes::new(), as_of, loaded_at: Instant::now() };
+        Fixed { value: Some(value), from: "replica-1" }
+    }
+
+    fn at_least(bytes: i64) -> Freshness {
+        Freshness::AtLeast(Lsn::from_bytes(bytes))
+    }
+
+    fn shown(found: Found<Infallible>) -> (u64, Lookup) {
+        let (found, lookup) = found.unwrap();
+        (found.value.as_ref().unwrap().as_of.bytes(), lookup)
+    }
+
+    #[tokio::test]
+    async fn a_list_is_loaded_again_for_a_later_write_and_kept_for_earlier_ones() {
+        let (cache, org) = cache(2_000);
+        let read = async |freshness, as_of: i64| {
+            let load = |_| async move { Ok::<_, Infallible>(list(as_of)) };
+            shown(cache.read(org, Asker::Request, freshness, load).await)
+        };
+        assert_eq!(read(Freshness::Any, 100).await, (100, Lookup::Miss));
+        assert_eq!(read(at_least(100), 200).await, (100, Lookup::Hit));
+        assert_eq!(read(at_least(101), 200).await, (200, Lookup::Miss));
+        assert_eq!(read(Freshness::Any, 300).await, (200, Lookup::Hit));
+        cache.written(org, Lsn::from_bytes(250)).await;
+        assert_eq!(read(Freshness::Any, 300).await, (300, Lookup::Miss));
+    }
+
+    #[tokio::test]
+    async fn a_late_load_cannot_undo_a_write() {
+        let (cache, org) = cache(2_000);
+        // A load that began before the write and ends after it.
+        let late = cache.read(org, Asker::Request, Freshness::Any, |_| async {
+            cache.written(org, Lsn::from_bytes(200)).await;
+            Ok::<_, Infallible>(list(100))
+        });
+        late.await.unwrap();
+        let load = |needed| async move {
+            assert_eq!(needed, at_least(200));
+            Ok::<_, Infallible>(list(200))
+        };
+        let found = cache.read(org, Asker::Request, Freshness::Any, load).await;
+        assert_eq!(shown(found), (200, Lookup::Miss));
+    }
+
+    #[tokio::test]
+    async fn who_misses_a_property_has_an_old_list_loaded_again_but_not_a_new_one() {
+        let load = |needed| async move {
+            assert_eq!(needed, Freshness::Newest);
+            Ok::<_, Infallible>(list(200))
+        };
+        for (negative_ttl_ms, expected) in [(0, 200), (60_000, 100)] {
+            let (cache, org) = cache(negative_ttl_ms);
+            let first = |_| async { Ok::<_, Infallible>(list(100)) };
+            cache.read(org, Asker::Request, Freshness::Any, first).await.unwrap();
+            assert_eq!(shown(cache.read_again(org, load).await).0, expected);
+        }
+    }
+}
