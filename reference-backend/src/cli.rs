@@ -1,6 +1,8 @@
 //! The commands of the program. The only place that writes to standard output: one line when `serve` listens, or what
 //! `config show`, `jobs` or `subscriptions` was asked for.
 
+mod projections;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -46,6 +48,8 @@ enum Action {
     Jobs(JobsCommand),
     /// Look at subscriptions and their dead letters, deliver these again, or let them go.
     Subscriptions(SubscriptionsCommand),
+    /// Tables that follow the events: build them anew.
+    Projections(projections::Command),
     /// Print what shapes the databases of this release: its schema version and every migration
     Schema,
     /// Stand in for the outside channel manager, as slow and as broken as told.
@@ -130,6 +134,9 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             init_logs(&config.logs)?;
             let today = Utc::now().date_naive();
             Ok(db::migrate(&config, migrate.history_months, today).await?)
+        }
+        Action::Projections(projections) => {
+            projections::run(&load(projections.config.as_deref())?, &projections).await
         }
         Action::Schema => {
             let lines = std::iter::once(format!("schema {SCHEMA}")).chain(db::migrations());

@@ -121,7 +121,7 @@ pub(crate) async fn events_of(
 }
 
 /// Events of a shard after a position, in order, at most `limit`; consecutive, or an error.
-pub(super) async fn read_shard(
+pub(crate) async fn read_shard(
     store: &PgPool,
     shard: Shard,
     after: i64,
@@ -152,6 +152,25 @@ pub(crate) async fn read_event(
 ) -> Result<Option<RecordedEvent>, ReadError> {
     let events = read_shard(store, shard, position - 1, 1).await?;
     Ok(events.into_iter().next())
+}
+
+/// All events of organisations with neighbouring numbers.
+pub(crate) async fn read_organisations(
+    store: &PgPool,
+    from: i64,
+    to: i64,
+) -> Result<Vec<RecordedEvent>, ReadError> {
+    let rows: Vec<EventRow> = sqlx::query_as(
+        "SELECT position, org_id, aggregate_id, version, event_type, command_id, recorded_at, data \
+         FROM events WHERE shard = ANY($1) AND org_id BETWEEN $2 AND $3",
+    )
+    // All of them, named: only so does the primary key, which begins with the shard, find the organisations.
+    .bind(Shard::all().map(Shard::number).collect::<Vec<_>>())
+    .bind(from)
+    .bind(to)
+    .fetch_all(store)
+    .await?;
+    rows.into_iter().map(EventRow::into_event).collect()
 }
 
 /// When the first event of a shard after a position was recorded.

@@ -63,11 +63,14 @@ pub(super) struct Checkpoint {
 }
 
 /// Makes the checkpoint at 0 where there is none.
-pub(super) async fn make(pool: &PgPool, projection: Projection) -> Result<(), sqlx::Error> {
+pub(super) async fn make(
+    executor: impl PgExecutor<'_>,
+    projection: Projection,
+) -> Result<(), sqlx::Error> {
     let shards: Vec<i16> = Shard::all().map(Shard::number).collect();
     let make = "INSERT INTO projection_checkpoints (projection, shard, position) \
                 SELECT $1, shard, 0 FROM unnest($2::smallint[]) AS s (shard) ON CONFLICT DO NOTHING";
-    sqlx::query(make).bind(projection.name()).bind(shards).execute(pool).await.map(drop)
+    sqlx::query(make).bind(projection.name()).bind(shards).execute(executor).await.map(drop)
 }
 
 /// The checkpoint of each shard; at 0 where there is none.

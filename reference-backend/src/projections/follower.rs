@@ -220,7 +220,7 @@ impl Follower {
                 finance::write(&mut transaction, events).await?;
             }
             (Change::Rows(events), Projection::FinanceSummary) => {
-                summary::write(&mut transaction, events).await?;
+                summary::write(&mut transaction, summary::Into::Live, events).await?;
             }
             (Change::DeadLetter(event, reason), projection) => {
                 dead_letter::keep(&mut transaction, projection, event, reason).await?;

@@ -6,6 +6,7 @@
 
 mod accounts_at;
 mod balances;
+mod baseline;
 mod checkpoint;
 mod dead_letter;
 mod finance;
@@ -13,6 +14,8 @@ mod follower;
 mod name;
 mod observer;
 mod progress;
+mod rebuild;
+mod rebuild_finance;
 mod repair;
 mod run;
 mod summary;
@@ -20,9 +23,9 @@ mod watcher;
 
 pub(crate) use accounts_at::{ACCOUNTS_AT, AccountAt, Categories, shards_of};
 pub use checkpoint::ProjectionError;
-#[expect(unused_imports, reason = "the repair of balances begins with it")]
-pub(crate) use checkpoint::correct;
-pub use name::Projection;
+pub use name::{Projection, UnknownProjection};
 pub use observer::Observer;
+pub use rebuild::{Rebuilt, rebuild_summaries};
+pub use rebuild_finance::{Corrected, rebuild_finance};
 pub(crate) use repair::{RepairError, RepairKind, repair};
 pub use run::Projections;

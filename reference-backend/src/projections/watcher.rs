@@ -148,6 +148,8 @@ fn tell_corrections(
 ) {
     for shard in Shard::all().filter(|shard| known[shard.index()] != found[shard.index()]) {
         observer.corrected(projection, shard, found[shard.index()]);
+        counter!("backend_projection_corrections_total", "projection" => projection.name())
+            .increment(1);
     }
     *known = found;
 }

@@ -4,6 +4,7 @@
 //! fsync, which only tests may: nothing here outlives the operating system's cache.
 
 mod explain;
+pub(crate) mod program;
 mod template;
 
 use std::collections::HashMap;
