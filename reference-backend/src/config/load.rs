@@ -187,7 +187,6 @@ sections!(
     services,
     resilience,
     ota,
-    objects,
 );
 
 fn unknown_sections(layers: &Figment) -> Vec<String> {
