@@ -135,10 +135,8 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             let today = Utc::now().date_naive();
             Ok(db::migrate(&config, migrate.history_months, today).await?)
         }
-        Action::Projections(command) => {
-            let config = load(command.config.as_deref())?;
-            init_logs(&config.logs)?;
-            projections::run(command, &config).await
+        Action::Projections(projections) => {
+            projections::run(&load(projections.config.as_deref())?, &projections).await
         }
         Action::Schema => {
             let lines = std::iter::once(format!("schema {SCHEMA}")).chain(db::migrations());

@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::config::Config;
-use crate::projections::{Projection, rebuild_summaries};
+use crate::projections::{Projection, rebuild_finance, rebuild_summaries};
+use crate::telemetry::init_logs;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct Command {
@@ -20,24 +21,34 @@ pub(super) struct Command {
 
 #[derive(Debug, Clone, Subcommand)]
 enum Action {
-    /// Build a projection's tables anew from baselines and events, beside the live ones, and swap them in. Writes and reads go on.
+    /// Make a projection's tables what history and events say, while writes and reads go on: finance-summary is built anew beside
+    /// the live table and swapped in, finance is corrected in place.
     Rebuild {
-        /// Which: finance-summary.
+        /// Which: finance, finance-summary.
         projection: Projection,
     },
 }
 
-pub(super) async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
+pub(super) async fn run(config: &Config, command: &Command) -> anyhow::Result<()> {
+    init_logs(&config.logs)?;
     let Action::Rebuild { projection } = command.action;
-    anyhow::ensure!(
-        projection == Projection::FinanceSummary,
-        "rebuild finance: its entries from before the event store, and the balances of months past retention, are kept \
-         nowhere else\nhelp: correct single properties by the balance consistency check and its repair"
-    );
-    let rebuilt = rebuild_summaries(config).await?;
-    let line = json!({
-        "event": "rebuilt", "projection": projection.name(), "baselines": rebuilt.baselines,
-        "events": rebuilt.events, "corrected": rebuilt.corrected, "held_ms": rebuilt.held.as_millis() as u64,
-    });
+    let line = match projection {
+        Projection::FinanceSummary => {
+            let rebuilt = rebuild_summaries(config).await?;
+            json!({
+                "event": "rebuilt", "projection": projection.name(), "baselines": rebuilt.baselines,
+                "events": rebuilt.events, "corrected": rebuilt.corrected,
+                "held_ms": rebuilt.held.as_millis() as u64,
+            })
+        }
+        Projection::Finance => {
+            let corrected = rebuild_finance(config).await?;
+            json!({
+                "event": "rebuilt", "projection": projection.name(),
+                "entries_removed": corrected.entries_removed, "entries_written": corrected.entries_written,
+                "days_removed": corrected.days_removed, "days_written": corrected.days_written,
+            })
+        }
+    };
     Ok(writeln!(std::io::stdout(), "{line}")?)
 }

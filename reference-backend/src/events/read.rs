@@ -154,6 +154,25 @@ pub(crate) async fn read_event(
     Ok(events.into_iter().next())
 }
 
+/// All events of organisations with neighbouring numbers.
+pub(crate) async fn read_organisations(
+    store: &PgPool,
+    from: i64,
+    to: i64,
+) -> Result<Vec<RecordedEvent>, ReadError> {
+    let rows: Vec<EventRow> = sqlx::query_as(
+        "SELECT position, org_id, aggregate_id, version, event_type, command_id, recorded_at, data \
+         FROM events WHERE shard = ANY($1) AND org_id BETWEEN $2 AND $3",
+    )
+    // All of them, named: only so does the primary key, which begins with the shard, find the organisations.
+    .bind(Shard::all().map(Shard::number).collect::<Vec<_>>())
+    .bind(from)
+    .bind(to)
+    .fetch_all(store)
+    .await?;
+    rows.into_iter().map(EventRow::into_event).collect()
+}
+
 /// When the first event of a shard after a position was recorded.
 pub(crate) async fn first_recorded_after(
     store: &PgPool,
