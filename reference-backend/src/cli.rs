@@ -2,6 +2,7 @@
 //! another command was asked for.
 
 mod partitions;
+mod projections;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -44,6 +45,8 @@ enum Action {
     Config(ConfigCommand),
     /// Monthly partitions: what there is, what is wrong, make, drop.
     Partitions(partitions::Command),
+    /// Tables that follow the events: build them anew.
+    Projections(projections::Command),
     /// Print what shapes the databases of this release: its schema version and every migration
     Schema,
     /// Stand in for the outside channel manager, as slow and as broken as told.
@@ -128,6 +131,9 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             init_logs(&config.logs)?;
             let today = Utc::now().date_naive();
             Ok(db::migrate(&config, migrate.history_months, today).await?)
+        }
+        Action::Projections(projections) => {
+            projections::run(&load(projections.config.as_deref())?, &projections).await
         }
         Action::Schema => {
             let lines = std::iter::once(format!("schema {SCHEMA}")).chain(db::migrations());

@@ -72,6 +72,8 @@ impl Config {
         above_zero("cache.warm_queue", self.cache.warm_queue as u64);
         problems.extend(self.database.replica_choice.problems());
         problems.extend(self.partitions.problems());
+        problems.extend(self.snapshots.problems());
+        problems.extend(self.following.problems());
         problems.extend(self.monitoring.problems());
         problems.extend(self.logs.problems());
         problems.extend(self.database.pools.problems());
@@ -171,7 +173,9 @@ sections!(
     features,
     database,
     event_store,
+    snapshots,
     projections,
+    following,
     partitions,
     cache,
     services,

@@ -3,6 +3,7 @@
 
 mod environment;
 mod features;
+mod following;
 mod live;
 mod load;
 mod monitoring;
@@ -15,10 +16,12 @@ mod resilience;
 mod services;
 mod settings;
 mod show;
+mod snapshots;
 mod sources;
 
 pub use environment::{Environment, UnknownEnvironment};
 pub use features::Features;
+pub use following::Following;
 pub use live::{ReloadError, Settings, Snapshot};
 pub use load::{ConfigError, token_secret_from_env};
 pub use monitoring::Monitoring;
@@ -32,4 +35,5 @@ pub use settings::{
     Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Projections,
     ReplicaEndpoint, Server,
 };
+pub use snapshots::Snapshots;
 pub use sources::Sources;

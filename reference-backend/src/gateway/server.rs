@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::app::{App, Writing};
+use super::app::{App, Following, Writing};
 use super::auth::Verifier;
 use super::forward::Targets;
 use super::guard::Admission;
@@ -21,7 +21,7 @@ use super::router::router;
 use crate::cache::Caches;
 use crate::config::{Config, Settings};
 use crate::db::{Database, Databases, DbError};
-use crate::events::{EventStore, StartError};
+use crate::events::{EventStore, Feed, StartError, snapshots};
 use crate::ota::ChannelManager;
 use crate::partitioning::{self, PartitionError};
 use crate::projections::{ProjectionError, Projections};
@@ -87,6 +87,12 @@ pub async fn serve(
     let interval = config.monitoring.upkeep_interval_ms.duration();
     upkeep.spawn(metrics.upkeep(interval, closing.clone()));
     upkeep.spawn(tend(Arc::clone(&app), interval, closing.clone()));
+    if let Some(Writing { store }) = &app.writing {
+        let events = store.subscribe(&app.databases, store.feed().heads());
+        let settings = config.snapshots.clone();
+        let snapshots = snapshots::follow(app.databases.clone(), events, settings, closing.clone());
+        upkeep.spawn(snapshots);
+    }
     let warm = services::warm(Arc::clone(&app), hosted.to_vec(), config.cache.warm_first_pages);
     upkeep.spawn(closing.clone().run_until_cancelled_owned(warm));
 
@@ -94,7 +100,9 @@ pub async fn serve(
 
     if let Some(writing) = &app.writing {
         writing.store.stop().await;
-        writing.projections.stop().await;
+    }
+    if let Some(following) = &app.following {
+        following.projections.stop().await;
     }
     closing.cancel();
     upkeep.close();
@@ -114,16 +122,7 @@ async fn open(
     let kept = config.partitions.retention_months;
     let horizon = partitioning::horizon(databases.write(Database::Finance), today, kept).await?;
     let caches = Arc::new(Caches::new(&config.cache));
-    let writes = [Service::Revenues, Service::Expenses];
-    let writing = if hosted.iter().any(|service| writes.contains(service)) {
-        let store = EventStore::start(&databases, &config.event_store).await?;
-        let observer = Arc::clone(&caches);
-        let projections =
-            Projections::start(&databases, &store, &config.projections, observer).await?;
-        Some(Writing { store, projections })
-    } else {
-        None
-    };
+    let (writing, following) = take_part(config, hosted, &databases, &caches).await?;
     Ok(Arc::new(App {
         settings: ArcSwap::from_pointee(config.server.clone()),
         admission: Arc::new(Admission::new(config)),
@@ -131,6 +130,7 @@ async fn open(
         databases,
         caches,
         writing,
+        following,
         horizon: ArcSwap::from_pointee(horizon),
         partitions: config.partitions.clone(),
         metrics,
@@ -142,6 +142,29 @@ async fn open(
         cache_reads: counter!("backend_reads_total",
             "source" => "cache", "server" => "cache", "reason" => "none"),
     }))
+}
+
+/// Starts to write events and project them, or to follow who does, as the hosted services need.
+async fn take_part(
+    config: &Config,
+    hosted: &[Service],
+    databases: &Databases,
+    caches: &Arc<Caches>,
+) -> Result<(Option<Writing>, Option<Following>), ServeError> {
+    let observer = Arc::clone(caches);
+    if hosted.iter().any(|service| service.appends_events()) {
+        let store = EventStore::start(databases, &config.event_store).await?;
+        let projections = Projections::start(databases, &store, config, observer).await?;
+        let feed = Arc::clone(store.feed());
+        return Ok((Some(Writing { store }), Some(Following { feed, projections })));
+    }
+    if !hosted.iter().any(|service| service.shows_events()) {
+        return Ok((None, None));
+    }
+    let feed = Feed::of_store(databases).await.map_err(ProjectionError::from)?;
+    let feed = Arc::new(feed);
+    let projections = Projections::watch(databases, &feed, config, observer).await?;
+    Ok((None, Some(Following { feed, projections })))
 }
 
 /// Accepts and answers until told to stop; then gives what is in flight a bounded time.

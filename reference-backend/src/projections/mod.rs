@@ -5,6 +5,7 @@
 //! the tables, alone and not just in its batch, is set aside as a dead letter, counted and kept; no event is dropped in silence.
 
 mod balances;
+mod baseline;
 mod checkpoint;
 mod dead_letter;
 mod finance;
@@ -12,10 +13,15 @@ mod follower;
 mod name;
 mod observer;
 mod progress;
+mod rebuild;
+mod rebuild_finance;
 mod run;
 mod summary;
+mod watcher;
 
 pub use checkpoint::ProjectionError;
-pub use name::Projection;
+pub use name::{Projection, UnknownProjection};
 pub use observer::Observer;
+pub use rebuild::{Rebuilt, rebuild_summaries};
+pub use rebuild_finance::{Corrected, rebuild_finance};
 pub use run::Projections;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::Utc;
 use metrics::{Gauge, gauge};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Projection;
 use crate::db::Lsn;
@@ -31,6 +32,8 @@ pub(super) struct Progress {
     commits: Mutex<VecDeque<Commit>>,
     changed: watch::Sender<()>,
     paused: AtomicBool,
+    /// The last look that worked, where another process writes the projection.
+    looked: Mutex<Option<Instant>>,
     lag_seconds: Gauge,
     behind_events: Gauge,
     paused_gauge: Gauge,
@@ -44,6 +47,7 @@ impl Progress {
             commits: Mutex::new(VecDeque::from([Commit { positions, lsn }])),
             changed: watch::Sender::new(()),
             paused: AtomicBool::new(false),
+            looked: Mutex::default(),
             lag_seconds: gauge!("backend_projection_lag_seconds", "projection" => name),
             behind_events: gauge!("backend_projection_behind_events", "projection" => name),
             paused_gauge: gauge!("backend_projection_paused", "projection" => name),
@@ -59,6 +63,24 @@ impl Progress {
             commits.push_back(Commit { positions, lsn });
         }
         self.changed.send_replace(());
+    }
+
+    /// The tables have lost what was in them: no commit from before shows an event any more.
+    pub(super) fn went_back(&self, positions: Positions) {
+        let mut commits = self.commits();
+        let lsn = commits.back().map_or_else(Lsn::default, |commit| commit.lsn);
+        *commits = VecDeque::from([Commit { positions, lsn }]);
+    }
+
+    /// Takes note that the projection was looked at just now, where another process writes it.
+    pub(super) fn looked(&self) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether nothing older than `limit` is known: always so where this process itself writes the projection.
+    pub(super) fn is_current(&self, limit: Duration) -> bool {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.is_none_or(|at| at.elapsed() <= limit)
     }
 
     pub(super) fn positions(&self) -> Positions {

@@ -1,6 +1,7 @@
 //! The services, one file each: its routes and what they do. They know the organisation from the token, the caches, the
 //! databases and the event store; they never look at headers or statuses beyond what `gateway` hands them.
 
+mod accounts;
 mod branding;
 mod cash;
 mod checkin;

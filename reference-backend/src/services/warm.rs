@@ -21,7 +21,7 @@ enum Answers {
 
 /// Loads the organisations that the caches ask for, until dropped.
 pub(crate) async fn warm(app: Arc<App>, hosted: Vec<Service>, first_pages: bool) {
-    let kept = kept(&hosted, app.writing.is_some(), first_pages);
+    let kept = kept(&hosted, app.following.is_some(), first_pages);
     app.caches.warming.run(|org| load_all(&app, org, &kept)).await;
 }
 

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod event_store;
+mod following;
 mod forwarding;
 mod http_access;
 mod http_money;
@@ -17,11 +18,14 @@ mod partitions;
 mod processes;
 mod projections;
 mod reads;
+mod rebuild;
 mod reload;
 mod replicas;
 mod security;
+mod snapshots;
 mod stays;
 mod table_plans;
 mod tables;
 mod tokens;
 mod warming;
+mod writers;
