@@ -3,6 +3,7 @@
 //!
 //! `domain` is pure; `events` is the one writer; `projections` follow it; `db` decides which server answers a read;
 //! `cache` follows the projections in memory; `resilience` bounds what one fault can cost; `gateway` lets requests in and `services` answer them.
+//! `cache` follows the projections in memory; `objects` keeps what is no row; `gateway` lets requests in and `services` answer them.
 
 mod cache;
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod db;
 pub mod domain;
 pub mod events;
 pub mod gateway;
+pub mod objects;
 pub mod ota;
 pub mod partitioning;
 pub mod projections;

@@ -85,6 +85,7 @@ impl Config {
         problems.extend(self.ota.problems());
         problems.extend(self.contradictions());
         problems.extend(self.exposed());
+        problems.extend(self.objects.problems(self.server.request_timeout_ms));
         problems
     }
 
@@ -183,6 +184,7 @@ sections!(
     services,
     resilience,
     ota,
+    objects,
 );
 
 fn unknown_sections(layers: &Figment) -> Vec<String> {

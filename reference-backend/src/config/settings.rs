@@ -50,6 +50,8 @@ pub struct Config {
     pub resilience: super::Resilience,
     /// The exchange with the outside channel manager.
     pub ota: super::Ota,
+    /// Where objects are kept.
+    pub objects: super::Objects,
 }
 
 /// How requests are taken in.

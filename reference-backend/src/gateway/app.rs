@@ -16,6 +16,7 @@ use crate::config::{self, Config};
 use crate::db::{Databases, Freshness};
 use crate::domain::OrgId;
 use crate::events::{EventStore, ReadError};
+use crate::objects::Objects;
 use crate::ota::ChannelManager;
 use crate::partitioning::Horizon;
 use crate::projections::{Projection, Projections};
@@ -32,6 +33,7 @@ pub(crate) struct App {
     pub(crate) verifier: Verifier,
     pub(crate) databases: Databases,
     pub(crate) caches: Arc<Caches>,
+    pub(crate) objects: Objects,
     /// None where no service that writes is hosted.
     pub(crate) writing: Option<Writing>,
     /// The days that entries may be booked on. Grows when partitions are made.

@@ -72,14 +72,33 @@ impl FromRequestParts<Arc<App>> for Id {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let path = RawPathParams::from_request_parts(parts, app).await;
-        let path = path.map_err(|_| Problem::malformed("the path is not valid UTF-8"))?;
-        path.iter()
-            .find(|(name, _)| *name == "id")
-            .and_then(|(_, text)| Uuid::try_parse(text).ok())
-            .map(Self)
-            .ok_or_else(|| Problem::malformed("the id in the path is not a UUID"))
+        uuid_of_path(parts, app, "id").await.map(Self)
     }
+}
+
+/// The `{image}` of the path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ImageId(pub(crate) Uuid);
+
+impl FromRequestParts<Arc<App>> for ImageId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        uuid_of_path(parts, app, "image").await.map(Self)
+    }
+}
+
+async fn uuid_of_path(
+    parts: &mut Parts,
+    app: &Arc<App>,
+    wanted: &'static str,
+) -> Result<Uuid, Problem> {
+    let path = RawPathParams::from_request_parts(parts, app).await;
+    let path = path.map_err(|_| Problem::malformed("the path is not valid UTF-8"))?;
+    path.iter()
+        .find(|(name, _)| *name == wanted)
+        .and_then(|(_, text)| Uuid::try_parse(text).ok())
+        .ok_or_else(|| Problem::malformed(format!("the {wanted} in the path is not a UUID")))
 }
 
 /// The query string as a type. Unknown parameters are refused when the type says `deny_unknown_fields`, as all do.
@@ -147,7 +166,7 @@ impl FromRequestParts<Arc<App>> for IdempotencyKey {
 }
 
 /// Version of the UUIDs that entries from before the store's first event carry.
-const HISTORY_VERSION: usize = 8;
+pub(crate) const HISTORY_VERSION: usize = 8;
 
 /// A command's id becomes its entry's id. The store knows the ids of its own commands, but not those of the entries that were
 /// there before it: these have a version of their own, which no command may use.

@@ -4,6 +4,7 @@
 mod api;
 mod app;
 mod auth;
+mod content;
 mod extract;
 mod forward;
 mod fresh;
@@ -16,8 +17,10 @@ mod server;
 
 pub(crate) use api::{IdPath, KeyHeader, OrgPath, Refusals, TokenHeader, WriteRefusals};
 pub(crate) use app::App;
+pub(crate) use content::{Binary, Download, Downloads, Held, Tag, Upload, UploadRefusals, hex};
 pub(crate) use extract::{
-    Bearer, Body, CONSISTENCY_TOKEN, Consistency, Id, IdempotencyKey, Params, Tenant,
+    Bearer, Body, CONSISTENCY_TOKEN, Consistency, HISTORY_VERSION, Id, IdempotencyKey, ImageId,
+    Params, Tenant,
 };
 pub(crate) use fresh::Fresh;
 pub(crate) use problem::Problem;

@@ -22,6 +22,7 @@ use crate::cache::Caches;
 use crate::config::{Config, Settings};
 use crate::db::{Database, Databases, DbError};
 use crate::events::{EventStore, StartError};
+use crate::objects::{self, Objects};
 use crate::ota::ChannelManager;
 use crate::partitioning::{self, PartitionError};
 use crate::projections::{ProjectionError, Projections};
@@ -31,6 +32,10 @@ use crate::telemetry::Metrics;
 
 /// Time between two looks at which partitions there are.
 const HORIZON: Duration = Duration::from_secs(60);
+
+/// The services that keep objects, and so remove their leftovers.
+const KEEPERS: [Service; 4] =
+    [Service::Receipts, Service::GuestDocuments, Service::Tasks, Service::Branding];
 
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +94,11 @@ pub async fn serve(
     upkeep.spawn(tend(Arc::clone(&app), interval, closing.clone()));
     let warm = services::warm(Arc::clone(&app), hosted.to_vec(), config.cache.warm_first_pages);
     upkeep.spawn(closing.clone().run_until_cancelled_owned(warm));
+    if hosted.iter().any(|service| KEEPERS.contains(service)) {
+        let app = Arc::clone(&app);
+        let sweeping = async move { objects::sweeping(&app.objects, &app.databases).await };
+        upkeep.spawn(closing.clone().run_until_cancelled_owned(sweeping));
+    }
 
     let served = answer(Arc::clone(&app), config.server.listen, hosted, stop, listening).await;
 
@@ -129,6 +139,7 @@ async fn open(
         verifier: Verifier::new(secret, config.auth.leeway_seconds),
         databases,
         caches,
+        objects: Objects::new(&config.objects),
         writing,
         horizon: ArcSwap::from_pointee(horizon),
         metrics,

@@ -1,9 +1,11 @@
 //! The services, one file each: its routes and what they do. They know the organisation from the token, the caches, the
 //! databases and the event store; they never look at headers or statuses beyond what `gateway` hands them.
 
+mod attachments;
 mod branding;
 mod cash;
 mod checkin;
+mod day_close;
 mod entries;
 mod events;
 mod expenses;
@@ -26,9 +28,11 @@ mod rows;
 mod service;
 mod staff;
 mod table;
+mod task_images;
 mod tasks;
 mod users;
 mod warm;
 
+pub use day_close::{CloseError, Night, audit_all};
 pub use service::{Service, UnknownService};
 pub(crate) use warm::warm;

@@ -92,8 +92,16 @@ impl Cluster {
     /// Settings for this cluster; `more` is TOML that overrides defaults.
     pub(crate) fn config(&self, more: &str) -> Config {
         let socket = self.directory.path().display();
-        let text = format!("[database.primary]\nhost = \"{socket}\"\nport = 5432\n{more}");
+        let text = format!(
+            "objects.directory = \"{socket}/objects\"\n\
+             [database.primary]\nhost = \"{socket}\"\nport = 5432\n{more}"
+        );
         Config::from_toml(&text).unwrap()
+    }
+
+    /// Where the objects of its backend are.
+    pub(crate) fn objects(&self) -> PathBuf {
+        self.directory.path().join("objects")
     }
 
     /// A connection as superuser.

@@ -9,6 +9,8 @@ mod forwarding;
 mod http_access;
 mod http_money;
 mod http_server;
+mod night_audit;
+mod objects;
 mod ota;
 mod partitions;
 mod processes;
