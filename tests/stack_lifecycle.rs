@@ -149,6 +149,10 @@ async fn provision(spec: StackSpec) -> Result<Stack<Seeding>, StackError> {
     Stack::provision(spec, CancellationToken::new()).await
 }
 
+async fn opened(seeding: Stack<Seeding>) -> Result<Stack<plimsoll::stack::Ready>, StackError> {
+    seeding.finish().await?.open().await
+}
+
 async fn connect(endpoint: &plimsoll::scenario::PostgresEndpoint, role: &str) -> PgConnection {
     let options = PgConnectOptions::new_without_pgpass()
         .socket(&endpoint.socket_dir)
@@ -172,7 +176,7 @@ async fn a_stack_is_seeded_fast_runs_durably_and_stops_without_a_trace() {
     primary.close().await.unwrap();
 
     let started = Instant::now();
-    let ready = seeding.open().await.unwrap();
+    let ready = seeding.finish().await.unwrap().open().await.unwrap();
     eprintln!("open: {:?}", started.elapsed());
     let live = ready.live();
     assert_eq!(live.base_url, format!("http://{}", bench.health));
@@ -281,12 +285,12 @@ async fn a_backend_that_fails_takes_the_stack_with_it_and_is_quoted() {
         (
             "it is of another release",
             announce(99),
-            |error| matches!(error, StackError::BackendSchema { found: 99, expected: 1, .. }),
+            |error| matches!(error, StackError::BackendSchema { found: 99, expected: 2, .. }),
             "it has schema 99, and this harness knows schema 2",
         ),
         (
             "it is never ready",
-            announce(1),
+            announce(2),
             |error| matches!(error, StackError::BackendNotStarted { .. }),
             "| waiting for the moon",
         ),
@@ -295,7 +299,7 @@ async fn a_backend_that_fails_takes_the_stack_with_it_and_is_quoted() {
         let bench = Bench::new().await;
         let spec = StackSpec { replicas: 0, ..bench.spec(&script) };
         let error = match provision(spec).await {
-            Ok(seeding) => seeding.open().await.map(drop),
+            Ok(seeding) => opened(seeding).await.map(drop),
             Err(error) => Err(error),
         };
         bench.assert_nothing_survives(Duration::ZERO);
@@ -316,7 +320,7 @@ async fn a_primary_that_dies_while_it_is_seeded_is_not_opened() {
     let pid = fs::read_to_string(pid_file).unwrap().lines().next().unwrap().parse().unwrap();
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     watch.changed().await.unwrap();
-    let error = seeding.open().await.unwrap_err();
+    let error = opened(seeding).await.unwrap_err();
     assert!(matches!(&error, StackError::ServerDied { server, .. } if server == "primary"));
     // Of a killed server, the children notice by themselves.
     bench.assert_nothing_survives(Duration::from_secs(5));
@@ -355,7 +359,7 @@ async fn a_backend_that_does_not_drain_is_killed_with_its_children() {
     let script = OBEDIENT.replace("echo drained >&2; exit 0", "sleep 1000 & wait");
     let mut spec = StackSpec { replicas: 0, ..bench.spec(&script) };
     spec.limits.backend_stop = Duration::from_millis(300);
-    let ready = provision(spec).await.unwrap().open().await.unwrap();
+    let ready = opened(provision(spec).await.unwrap()).await.unwrap();
     let stopped = ready.stop().await;
     bench.assert_nothing_survives(Duration::ZERO);
     let [incident] = &stopped.incidents[..] else { panic!("one incident: {stopped:?}") };
@@ -375,7 +379,7 @@ async fn a_cancelled_stack_is_gone_with_its_directory() {
         // Never ready: only the cancellation ends it.
         let spec = bench.spec(&OBEDIENT.replace("HEALTH", "127.0.0.1:1"));
         let outcome = match Stack::provision(spec, cancel).await {
-            Ok(seeding) => seeding.open().await.map(drop),
+            Ok(seeding) => opened(seeding).await.map(drop),
             Err(error) => Err(error),
         };
         bench.assert_nothing_survives(Duration::ZERO);
@@ -390,7 +394,7 @@ async fn a_cancelled_stack_is_gone_with_its_directory() {
 async fn what_is_to_be_kept_is_kept_through_later_runs() {
     let bench = Bench::new().await;
     let spec = StackSpec { replicas: 0, keep: true, ..bench.spec(OBEDIENT) };
-    let ready = provision(spec).await.unwrap().open().await.unwrap();
+    let ready = opened(provision(spec).await.unwrap()).await.unwrap();
     let kept = ready.stop().await.directory.unwrap();
     let next = StackSpec { run: "next".parse().unwrap(), replicas: 0, ..bench.spec(OBEDIENT) };
     let next = provision(next).await.unwrap();
@@ -475,7 +479,7 @@ fn wait_until(holds: impl Fn() -> bool) {
 }
 
 async fn ready(bench: &Bench) -> Stack<Ready> {
-    provision(bench.spec(OBEDIENT)).await.unwrap().open().await.unwrap()
+    opened(provision(bench.spec(OBEDIENT)).await.unwrap()).await.unwrap()
 }
 
 /// A process that owns a stack, to be killed: this test program again, told to be [`a_parent`].
@@ -525,7 +529,7 @@ async fn a_parent() {
     let health = answer_health().await;
     let spec = spec(&home, &OBEDIENT.replace("HEALTH", &health));
     // In a task, as a session may do it: a worker thread that ends must not take the stack with it.
-    let opened = tokio::spawn(async { provision(spec).await?.open().await });
+    let opened = tokio::spawn(async { opened(provision(spec).await?).await });
     let _ready = opened.await.unwrap().unwrap();
     fs::write(home.join("ready"), "").unwrap();
     std::future::pending().await

@@ -40,6 +40,8 @@ enum Action {
     Migrate(Migrate),
     /// Look at the settings.
     Config(ConfigCommand),
+    /// Print what shapes the databases of this release: its schema version and every migration
+    Schema,
     /// Stand in for the outside channel manager, as slow and as broken as told.
     OtaStub(OtaStub),
 }
@@ -123,6 +125,11 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             let today = Utc::now().date_naive();
             Ok(db::migrate(&config, migrate.history_months, today).await?)
         }
+        Action::Schema => {
+            let lines = std::iter::once(format!("schema {SCHEMA}")).chain(db::migrations());
+            let text: String = lines.map(|line| line + "\n").collect();
+            Ok(std::io::stdout().write_all(text.as_bytes())?)
+        }
         Action::Config(ConfigCommand { action: ConfigAction::Show { config, json } }) => {
             let sources = Sources::of_process(command.environment, config.as_deref())?;
             let text =
@@ -132,10 +139,10 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Action::OtaStub(OtaStub { listen, behaviour }) => {
             let stop = CancellationToken::new();
             let answering = ota::stub(listen, behaviour, stop.clone(), announcing(&stop));
-            Ok(tokio::select! {
-                answered = answering => answered?,
-                failed = until_told(&stop) => failed?,
-            })
+            tokio::select! {
+                answered = answering => Ok(answered?),
+                failed = until_told(&stop) => Ok(failed?),
+            }
         }
     }
 }

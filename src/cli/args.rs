@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::reference_backend::ReferenceBackendArgs;
-use crate::units::Micros;
+use crate::units::{ByteSize, Micros};
 
 /// Says whether a system holds its line, and whether the run that says so can be trusted.
 #[derive(Debug, Parser)]
@@ -19,6 +19,13 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run a scenario: build the stack and its population, drive it, judge it, write the report
     Run(RunArgs),
+    /// Build a scenario's population with its replicas, and keep it for later runs
+    Seed(SeedArgs),
+    /// What runs keep on this machine between them: populations
+    Stack {
+        #[command(subcommand)]
+        command: StackCommand,
+    },
     /// Judge and render an old run again, offline
     Report(ReportArgs),
     /// Send load as the plan on standard input says; started by `run`
@@ -56,12 +63,74 @@ pub(super) struct RunArgs {
     /// Print the plan, and what a run would find before it starts anything; start nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Make the population anew, and keep none for later runs
+    #[arg(long)]
+    pub(super) fresh: bool,
+    /// Disk that kept populations may take
+    #[arg(long, value_name = "SIZE", env = "PLIMSOLL_POPULATIONS_MAX", default_value = "40 GiB")]
+    pub(super) populations_max: ByteSize,
     /// Leave the databases' directory behind and say where it is
     #[arg(long)]
     pub(super) keep_stack: bool,
     /// Do not hold the ledger against the databases afterwards
     #[arg(long)]
     pub(super) no_audit: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SeedArgs {
+    /// A scenario file, or the name of one in scenarios/
+    scenario: String,
+    /// Number of organisations instead of the scenario's
+    #[arg(long, value_name = "N")]
+    organisations: Option<std::num::NonZeroU64>,
+    /// Seed instead of the scenario's
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Use the backend of another plimsoll binary, or a reference-backend binary, instead of our own
+    #[arg(long, value_name = "PATH")]
+    backend: Option<PathBuf>,
+    /// Build it even if it is kept already, and keep none
+    #[arg(long)]
+    fresh: bool,
+    /// Disk that kept populations may take
+    #[arg(long, value_name = "SIZE", env = "PLIMSOLL_POPULATIONS_MAX", default_value = "40 GiB")]
+    populations_max: ByteSize,
+}
+
+impl From<SeedArgs> for RunArgs {
+    fn from(args: SeedArgs) -> Self {
+        Self {
+            scenario: args.scenario,
+            target: None,
+            backend: args.backend,
+            organisations: args.organisations,
+            duration: None,
+            split: Vec::new(),
+            seed: args.seed,
+            out: None,
+            dry_run: false,
+            fresh: args.fresh,
+            populations_max: args.populations_max,
+            keep_stack: false,
+            no_audit: true,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum StackCommand {
+    /// Show the populations that are kept for later runs
+    List,
+    /// Remove kept populations by their names, or the beginning of them
+    Drop {
+        /// Names, as `list` shows them
+        #[arg(required_unless_present = "all")]
+        ids: Vec<String>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::{Cli, Command};
 use super::exit::Exit;
-use super::{reference_backend as bundled, report, run, worker};
+use super::{reference_backend as bundled, report, run, seed, stack, worker};
 
 /// The whole program. Returns instead of exiting, so that every owner of a process can end it.
 pub fn main() -> ExitCode {
@@ -20,6 +20,8 @@ pub fn main() -> ExitCode {
         // The backend keeps its own log.
         Command::ReferenceBackend(args) => bundled::execute(args),
         Command::Run(args) => with_log(|| run::execute(&args)),
+        Command::Seed(args) => with_log(|| seed::execute(args)),
+        Command::Stack { command } => with_log(|| stack::execute(&command)),
         Command::Report(args) => with_log(|| report::execute(&args)),
         Command::Worker => with_log(worker::execute),
     }

@@ -9,6 +9,9 @@ mod progress;
 mod reference_backend;
 mod report;
 mod run;
+mod seed;
+mod stack;
+mod watched;
 mod worker;
 
 pub use dispatch::main;

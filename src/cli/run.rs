@@ -2,26 +2,21 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use chrono::Utc;
-use nix::sys::signal::Signal;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::args::RunArgs;
 use super::exit::Exit;
 use super::find::{self, FindError};
 use super::output::{complain, print, summarise};
-use super::progress::ConsoleProgress;
-use crate::run::{self, Check, Finished, Plan, RunError};
+use super::watched::{exit_of, watched};
+use crate::run::{self, Check, Plan};
 use crate::scenario::{Overrides, Problems, Scenario, Target};
 use crate::stack::BackendProgram;
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+pub(super) enum Refusal {
     #[error(transparent)]
     Find(#[from] FindError),
     #[error("{0}")]
@@ -46,13 +41,9 @@ pub(super) fn execute(args: &RunArgs) -> Exit {
     if args.dry_run {
         return rehearse(&plan);
     }
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return complain(&error, Exit::Internal),
-    };
-    match runtime.block_on(watched(&plan)) {
+    match watched(|progress, cancel| run::run(&plan, progress, cancel)) {
         Ok(finished) => summarise(&finished),
-        Err(error) => complain(&error, exit_of(&error)),
+        Err(exit) => exit,
     }
 }
 
@@ -74,43 +65,8 @@ fn rehearse(plan: &Plan) -> Exit {
     exits.collect::<Vec<_>>().first().copied().unwrap_or(Exit::Pass)
 }
 
-/// Runs the plan; Ctrl-C, SIGTERM and the end of the terminal end it in good order.
-async fn watched(plan: &Plan) -> Result<Finished, RunError> {
-    let progress = Arc::new(ConsoleProgress::new());
-    let cancel = CancellationToken::new();
-    let signals = tokio::spawn(cancel_on_signal(cancel.clone()));
-    let result = run::run(plan, progress.clone(), cancel).await;
-    signals.abort();
-    progress.finish();
-    result
-}
-
-/// The first signal asks for an orderly end. Later ones change nothing: the end is bounded in time, and cutting it
-/// short would leave servers behind.
-async fn cancel_on_signal(cancel: CancellationToken) {
-    let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
-    // `nohup` has it ignored, and a run that was started so is to outlive its terminal.
-    if !ignores_hangup() {
-        kinds.push(SignalKind::hangup());
-    }
-    let (asked, mut heard) = mpsc::channel(1);
-    for mut signals in kinds.into_iter().filter_map(|kind| signal(kind).ok()) {
-        let asked = asked.clone();
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() && asked.send(()).await.is_ok() {}
-        });
-    }
-    while heard.recv().await.is_some() {
-        cancel.cancel();
-    }
-}
-
-fn ignores_hangup() -> bool {
-    let status = procfs::process::Process::myself().and_then(|process| process.status());
-    status.is_ok_and(|status| status.sigign & (1 << (Signal::SIGHUP as i32 - 1)) != 0)
-}
-
-fn plan(args: &RunArgs) -> Result<Plan, Refusal> {
+/// What the arguments mean on this machine.
+pub(super) fn plan(args: &RunArgs) -> Result<Plan, Refusal> {
     let found = find::scenario(&args.scenario)?;
     let overrides = Overrides {
         organisations: args.organisations,
@@ -131,6 +87,7 @@ fn plan(args: &RunArgs) -> Result<Plan, Refusal> {
         out: args.out.clone().unwrap_or_else(|| Path::new("reports").join(id.as_str())),
         backend: backend(args.backend.as_deref(), &program)?,
         audit: !args.no_audit,
+        keep_populations: (!args.fresh).then_some(args.populations_max),
         keep_stack: args.keep_stack,
         command: command_line(),
         scenario,
@@ -172,13 +129,4 @@ fn command_line() -> String {
     };
     let arguments = env::args().skip(1).map(quote);
     std::iter::once("plimsoll".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
-}
-
-fn exit_of(error: &RunError) -> Exit {
-    match error {
-        RunError::Results(_) | RunError::Token(_) => Exit::Usage,
-        RunError::Interrupted => Exit::Interrupted,
-        RunError::Load(_) | RunError::Save(_) => Exit::Internal,
-        _ => Exit::StackFailed,
-    }
 }

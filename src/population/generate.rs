@@ -17,6 +17,9 @@ use super::mix::mix64;
 use super::skew::scale;
 use crate::ids::OrgId;
 
+/// Version of the population that a seed means: whatever changes a row of it counts it up.
+pub const GENERATOR_VERSION: u32 = 2;
+
 /// Computes organisations and their history.
 ///
 /// Over all tables and at twelve months of history an organisation has about 36 rows: 22 when micro, 45 when small,

@@ -24,7 +24,8 @@ pub use catalogue::{Role, SizeClass};
 pub use directory::Population;
 pub use error::PopulationError;
 pub use generate::{
-    Account, DailyBalance, Entry, EntryKind, Generator, History, Organisation, Property, User,
+    Account, DailyBalance, Entry, EntryKind, GENERATOR_VERSION, Generator, History, Organisation,
+    Property, User,
 };
 pub use generate_front_desk::{FrontDesk, Reservation, Staff, Task};
 pub use seed::{Progress, Seeded, Stage, seed};

@@ -5,10 +5,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::RunError;
 use super::plan::Plan;
+use super::populate::populate;
 use super::progress::Progress;
 use super::stages::Stages;
 use crate::archive::{Environment, Incident};
-use crate::population::seed;
 use crate::scenario::{HttpTarget, LiveTarget, MetricsEndpoint, ReferenceTarget, Target};
 use crate::stack::{
     Limits, PostgresBinaries, Ready, Requirements, Stack, StackSpec, Stopped, allow_open_files,
@@ -77,15 +77,10 @@ async fn raise_own(
         keep: plan.keep_stack,
         limits: Limits::default(),
     };
-    let seeding = Stack::provision(spec, cancel.clone()).await?;
-
-    stages.begin("seed");
-    let report =
-        |seeded: crate::population::Progress| progress.rows(seeded.rows_done, seeded.rows_total);
-    seed(population, plan.scenario.seed, plan.anchor(), seeding.primary(), report, cancel).await?;
+    let seeded = populate(plan, spec, stages, progress, cancel).await?;
 
     stages.begin("replicate");
-    Ok(Ground::Own { stack: Box::new(seeding.open().await?), postgres })
+    Ok(Ground::Own { stack: Box::new(seeded.open().await?), postgres })
 }
 
 /// What the machine must offer for a stack of our own.

@@ -7,6 +7,7 @@ use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use crate::ids::RunId;
 use crate::scenario::{Scenario, Target};
 use crate::stack::BackendProgram;
+use crate::units::ByteSize;
 
 /// Everything that a session needs to know before it starts.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct Plan {
     pub backend: BackendProgram,
     /// Whether to hold the ledger against the databases.
     pub audit: bool,
+    /// How much disk populations that are kept for later runs may take; none: make one anew, and keep none.
+    pub keep_populations: Option<ByteSize>,
     /// Whether to leave the stack's directory behind.
     pub keep_stack: bool,
     /// The command that repeats the run.

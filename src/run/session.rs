@@ -13,7 +13,7 @@ use super::measure::{Measured, measure, window};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::stages::Stages;
-use crate::archive::{AuditCheck, Environment, RunDirectory};
+use crate::archive::{AuditCheck, Environment, RunDirectory, Stage};
 use crate::audit::audit;
 
 /// How long projections and replicas may take to catch up once the load is over.
@@ -40,6 +40,29 @@ pub async fn run(
 
     let facts = Facts { measured, audit, environment, stages: stages.finish() };
     conclude(plan, results, facts)
+}
+
+/// A population that was built.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What was done, and how long each took.
+    pub stages: Vec<Stage>,
+}
+
+/// Builds the population of a plan with its replicas in sync, and keeps it for later runs. Nothing of it runs afterwards.
+pub async fn prepare(
+    plan: &Plan,
+    progress: Arc<dyn Progress>,
+    cancel: CancellationToken,
+) -> Result<Prepared, RunError> {
+    let mut stages = Stages::new(progress.clone());
+    let ground = ground::raise(plan, &mut stages, progress.as_ref(), &cancel).await?;
+    stages.begin("tear down");
+    let stopped = ground.stop().await;
+    match stopped.incidents.into_iter().next() {
+        Some(incident) => Err(RunError::Died(incident)),
+        None => Ok(Prepared { stages: stages.finish() }),
+    }
 }
 
 /// What happens while the stack stands.

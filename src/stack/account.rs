@@ -51,6 +51,14 @@ impl Account {
         Ok(unprivileged.map(|user| Self::Other { uid: user.uid, gid: user.gid }))
     }
 
+    /// The user's number.
+    pub(super) fn uid(&self) -> u32 {
+        match self {
+            Self::Own => geteuid().as_raw(),
+            Self::Other { uid, .. } => uid.as_raw(),
+        }
+    }
+
     /// Makes a child run as this user. The standard library drops the supplementary groups with it.
     pub(super) fn apply(&self, command: &mut Command) {
         if let Self::Other { uid, gid } = self {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use base64::Engine;
@@ -33,6 +33,8 @@ const BACKEND: &str = "backend";
 const SECRET_VARIABLE: &str = "PLIMSOLL_BACKEND_TOKEN_SECRET";
 /// Length of the key before encoding, in bytes.
 const SECRET_BYTES: usize = 32;
+/// How long a backend may take to say what its databases look like.
+const SCHEMA_PATIENCE: Duration = Duration::from_secs(10);
 /// How much of an answer an error quotes.
 const QUOTED_CHARS_MAX: usize = 300;
 /// How often a starting backend is looked at.
@@ -168,6 +170,15 @@ impl Backends {
 pub(super) fn names(spec: &StackSpec) -> Vec<String> {
     let further = (2..).map(|number| format!("{BACKEND}-{number}")).take(spec.backend_split.len());
     std::iter::once(BACKEND.to_owned()).chain(further).collect()
+}
+
+/// What the backend says of the shape of its databases; nothing from a release that does not say.
+pub async fn backend_schema(backend: &BackendProgram) -> Option<String> {
+    let mut command = tokio::process::Command::new(&backend.program);
+    command.args(&backend.args).arg("schema").kill_on_drop(true).stdin(Stdio::null());
+    let output = tokio::time::timeout(SCHEMA_PATIENCE, command.output()).await.ok()?.ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && text.starts_with("schema ")).then_some(text)
 }
 
 impl Backend {

@@ -11,7 +11,7 @@ const MINIMUM_MAJOR: u32 = 15;
 /// Names the directory of the programs, before every other place.
 const DIRECTORY_VARIABLE: &str = "PLIMSOLL_PG_BIN";
 /// What a usable directory holds.
-const PROGRAMS: [&str; 3] = ["postgres", "initdb", "pg_basebackup"];
+const PROGRAMS: [&str; 2] = ["postgres", "initdb"];
 
 /// A PostgreSQL of version 15 or newer.
 #[derive(Debug, Clone, PartialEq, Eq)]

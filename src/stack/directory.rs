@@ -132,7 +132,7 @@ impl Drop for StackDirectory {
 }
 
 /// Makes the state directory, or checks that an existing one is ours alone: anybody may have made it first.
-fn make_state_directory(state: &Path) -> Result<(), StackError> {
+pub(super) fn make_state_directory(state: &Path) -> Result<(), StackError> {
     let problem = |problem: &str| {
         Err(StackError::StateDirectory { directory: state.to_owned(), problem: problem.to_owned() })
     };
@@ -158,7 +158,7 @@ fn make_state_directory(state: &Path) -> Result<(), StackError> {
 
 /// Takes a lock, trying again while somebody else holds it. The lock is released when the file is closed, also
 /// by the death of the process.
-async fn lock(path: &Path) -> Result<File, StackError> {
+pub(super) async fn lock(path: &Path) -> Result<File, StackError> {
     let file = open_lock(path)?;
     let deadline = Instant::now() + LOCK_PATIENCE;
     let mut pause = Duration::from_millis(5);
@@ -270,14 +270,14 @@ fn servers_in(stack: &Path) -> Vec<Pid> {
         .collect()
 }
 
-fn make(path: &Path, mode: u32) -> Result<(), StackError> {
+pub(super) fn make(path: &Path, mode: u32) -> Result<(), StackError> {
     DirBuilder::new().mode(0o700).create(path).map_err(io_error("make", path))?;
     // Once more, for the mask of new files does not apply to this.
     let permissions = fs::Permissions::from_mode(mode);
     fs::set_permissions(path, permissions).map_err(io_error("set the permissions of", path))
 }
 
-fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StackError {
+pub(super) fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StackError {
     let path = path.to_owned();
     move |source| StackError::Io { act, path, source }
 }

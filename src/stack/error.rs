@@ -17,7 +17,7 @@ pub enum StackError {
         "find PostgreSQL {minimum} or newer: looked in\n{}\n\
          help: install it (Debian, Ubuntu: apt install postgresql postgresql-contrib; Fedora: dnf install \
          postgresql-server postgresql-contrib; macOS: brew install postgresql@17), or set PLIMSOLL_PG_BIN to the \
-         directory that holds `postgres`, `initdb` and `pg_basebackup`",
+         directory that holds `postgres` and `initdb`",
         indented(looked)
     )]
     PostgresNotFound {
@@ -114,13 +114,11 @@ pub enum StackError {
         /// How, with its last words.
         failure: ToolFailure,
     },
-    /// The primary could not be copied.
-    #[error(
-        "copy the primary to {replica}: {failure}\nhelp: free disk space, or ask for fewer replicas"
-    )]
-    BaseBackup {
-        /// Which replica.
-        replica: String,
+    /// A stopped server's data could not be copied.
+    #[error("copy the data {what}: {failure}\nhelp: free disk space, or ask for fewer replicas")]
+    Copy {
+        /// From or to what.
+        what: String,
         /// How, with its last words.
         failure: ToolFailure,
     },
@@ -252,7 +250,7 @@ pub enum StackError {
 pub enum ToolFailure {
     /// It ended with an error.
     Failed {
-        /// `initdb`, `pg_basebackup` …
+        /// `initdb`, `cp` …
         tool: String,
         /// How it ended.
         status: ExitStatus,
@@ -261,7 +259,7 @@ pub enum ToolFailure {
     },
     /// It did not end, and was killed.
     TimedOut {
-        /// `initdb`, `pg_basebackup` …
+        /// `initdb`, `cp` …
         tool: String,
         /// How long it was given.
         limit: Duration,

@@ -1,4 +1,4 @@
-//! The lifecycle: `provision` → [`Stack<Seeding>`] → `open` → [`Stack<Ready>`] → `stop`.
+//! The lifecycle: `provision` → [`Stack<Seeding>`] → `finish` → [`Stack<Seeded>`] → `open` → [`Stack<Ready>`] → `stop`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use super::backend::{self, Backend, Backends};
 use super::directory::StackDirectory;
 use super::error::StackError;
 use super::incidents::{Death, Incidents};
+use super::populations::{Keeping, KeptPopulation, PopulationKey, Populations};
 use super::postgres::{self, Server, Shutdown, Site};
 use super::preflight::{disk_free, memory_total};
 use super::replica;
@@ -21,6 +22,7 @@ use super::settings::{Role, Sizing};
 use super::spec::StackSpec;
 use crate::archive::{Incident, PostgresSetting};
 use crate::scenario::{LiveTarget, PostgresEndpoint};
+use crate::units::ByteSize;
 
 /// Servers of a size that suits small machines, when the machine does not tell its memory.
 const MEMORY_UNKNOWN_BYTES: u64 = 4 << 30;
@@ -42,6 +44,13 @@ pub struct Stack<State> {
 pub struct Seeding {
     primary: Server,
     wal_compression: &'static str,
+}
+
+/// The data of a primary, filled, durable and stopped: what can be copied.
+#[derive(Debug)]
+pub struct Seeded {
+    data: PathBuf,
+    wal_compression: String,
 }
 
 /// A durable primary, replicas that stream from it, and a backend that serves.
@@ -75,27 +84,7 @@ impl Stack<Seeding> {
     /// Makes a cluster, starts its primary for seeding and has the backend create its databases.
     pub async fn provision(spec: StackSpec, cancel: CancellationToken) -> Result<Self, StackError> {
         const ACT: &str = "provision the stack";
-        let account = Account::choose()?;
-        let directory = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Err(StackError::Cancelled { act: ACT }),
-            directory = StackDirectory::claim(&spec.directory, &spec.run, &account) => directory?,
-        };
-        let site = Site {
-            binaries: spec.binaries.clone(),
-            account,
-            directory: directory.path().to_owned(),
-            sockets: directory.sockets(),
-            log_dir: spec.log_dir.clone(),
-            sizing: Sizing {
-                memory_bytes: memory_total().unwrap_or(MEMORY_UNKNOWN_BYTES),
-                disk_free_bytes: disk_free(directory.path()).unwrap_or(0),
-                replicas: spec.replicas,
-            },
-            limits: spec.limits,
-            incidents: Incidents::default(),
-        };
-        let mut core = Core { spec, site, cancel, directory };
+        let mut core = Core::claim(spec, cancel, ACT).await?;
         let outcome = core.supervise(ACT, provision(&core)).await;
         core.settle(outcome).map(|state| Self { state, core })
     }
@@ -105,7 +94,42 @@ impl Stack<Seeding> {
         &self.state.primary.endpoint
     }
 
-    /// Makes what was seeded durable, restarts the primary durably, makes the replicas and starts the backend.
+    /// Makes what was seeded durable, and stops the primary.
+    pub async fn finish(self) -> Result<Stack<Seeded>, StackError> {
+        let Self { state, mut core } = self;
+        let outcome = core.supervise("finish the population", finish(&core, state)).await;
+        core.settle(outcome).map(|state| Stack { state, core })
+    }
+}
+
+impl Stack<Seeded> {
+    /// A stack whose primary is a population that was kept; nothing if none of this key was.
+    pub async fn restore(
+        spec: StackSpec,
+        key: &PopulationKey,
+        cancel: CancellationToken,
+    ) -> Result<Option<Self>, StackError> {
+        const ACT: &str = "restore the population";
+        let kept = Populations::below(&spec.directory).find(key, &Account::choose()?)?;
+        let Some(kept) = kept else { return Ok(None) };
+        let mut core = Core::claim(spec, cancel, ACT).await?;
+        let outcome = core.supervise(ACT, restore(&core, &kept)).await;
+        core.settle(outcome).map(|state| Some(Self { state, core }))
+    }
+
+    /// Keeps a copy for later runs, within `limit`; says why not when there is no room for it.
+    pub async fn keep(
+        &mut self,
+        key: &PopulationKey,
+        limit: ByteSize,
+    ) -> Result<Keeping, StackError> {
+        let populations = Populations::below(&self.core.spec.directory);
+        let (data, wal_compression) = (&self.state.data, &self.state.wal_compression);
+        let keeping = populations.keep(&self.core.site, key, data, wal_compression, limit);
+        self.core.supervise("keep the population", keeping).await
+    }
+
+    /// Copies the replicas, starts all servers and the backend.
     pub async fn open(self) -> Result<Stack<Ready>, StackError> {
         let Self { state, mut core } = self;
         let outcome = core.supervise("open the stack", open(&core, state)).await;
@@ -173,6 +197,35 @@ impl<State> Stack<State> {
 }
 
 impl Core {
+    /// Takes a directory for the stack, once whatever stands in its way is gone.
+    async fn claim(
+        spec: StackSpec,
+        cancel: CancellationToken,
+        act: &'static str,
+    ) -> Result<Self, StackError> {
+        let account = Account::choose()?;
+        let directory = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(StackError::Cancelled { act }),
+            directory = StackDirectory::claim(&spec.directory, &spec.run, &account) => directory?,
+        };
+        let site = Site {
+            binaries: spec.binaries.clone(),
+            account,
+            directory: directory.path().to_owned(),
+            sockets: directory.sockets(),
+            log_dir: spec.log_dir.clone(),
+            sizing: Sizing {
+                memory_bytes: memory_total().unwrap_or(MEMORY_UNKNOWN_BYTES),
+                disk_free_bytes: disk_free(directory.path()).unwrap_or(0),
+                replicas: spec.replicas,
+            },
+            limits: spec.limits,
+            incidents: Incidents::default(),
+        };
+        Ok(Self { spec, site, cancel, directory })
+    }
+
     /// Does a piece of work that any death or a cancellation ends, and with it, as it is dropped, what it started.
     async fn supervise<T>(
         &self,
@@ -232,9 +285,7 @@ impl Core {
         let mut names = vec!["initdb".to_owned(), "migrate".to_owned()];
         names.extend(backend::names(&self.spec));
         for place in 0..=self.spec.replicas {
-            let name = postgres::endpoint(site, place).name;
-            names.push(format!("{name}-base-backup"));
-            names.push(name);
+            names.push(postgres::endpoint(site, place).name);
         }
         for name in names {
             let _ = fs::remove_file(site.log(&name));
@@ -255,15 +306,33 @@ async fn provision(core: &Core) -> Result<Seeding, StackError> {
     Ok(Seeding { primary, wal_compression })
 }
 
-async fn open(core: &Core, seeding: Seeding) -> Result<Ready, StackError> {
+async fn finish(core: &Core, seeding: Seeding) -> Result<Seeded, StackError> {
     let site = &core.site;
     let Seeding { primary, wal_compression } = seeding;
     let endpoint = primary.endpoint.clone();
     let data = primary.stop(Shutdown::Fast).await?;
     postgres::sync(site, &data).await?;
+    // Once as it will run: only data that a primary with replicas has written can be copied to one.
     let primary = Server::start(site, endpoint, data, Role::Primary, wal_compression).await?;
     primary.execute("checkpoint", "CHECKPOINT").await?;
-    let replicas = replica::replicate(site, &core.directory, &primary, wal_compression).await?;
+    let data = primary.stop(Shutdown::Fast).await?;
+    Ok(Seeded { data, wal_compression: wal_compression.to_owned() })
+}
+
+async fn restore(core: &Core, kept: &KeptPopulation) -> Result<Seeded, StackError> {
+    let site = &core.site;
+    let data = core.directory.make_data(&postgres::endpoint(site, 0).name, &site.account)?;
+    postgres::copy(site, kept.data(), &data, "of a kept population").await?;
+    Ok(Seeded { data, wal_compression: kept.wal_compression().to_owned() })
+}
+
+async fn open(core: &Core, seeded: Seeded) -> Result<Ready, StackError> {
+    let site = &core.site;
+    let Seeded { data, wal_compression } = seeded;
+    let copies = replica::copy(site, &core.directory, &data).await?;
+    let endpoint = postgres::endpoint(site, 0);
+    let primary = Server::start(site, endpoint, data, Role::Primary, &wal_compression).await?;
+    let replicas = replica::replicate(site, &primary, copies, &wal_compression).await?;
     let backends = Backends::start(site, &core.spec, &primary, &replicas).await?;
     let servers = || std::iter::once(&primary).chain(&replicas);
     let live = LiveTarget {

@@ -1,5 +1,6 @@
 //! One Postgres server: its data, its process, its connection.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,9 +46,9 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// A command of Postgres, as the servers' user, with nothing of our environment that could steer it.
-    pub(super) fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.binaries.program(program));
+    /// A command of the servers' user, with nothing of our environment that could steer it.
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         command.env_clear().current_dir(&self.directory).env("LC_ALL", "C").env("TZ", "UTC");
         for kept in ["PATH", "LD_LIBRARY_PATH"] {
             if let Some(value) = std::env::var_os(kept) {
@@ -70,7 +71,7 @@ impl Site {
         limit: Duration,
         arguments: impl FnOnce(&mut Command),
     ) -> Result<Result<(), ToolFailure>, StackError> {
-        let mut command = self.command(tool);
+        let mut command = self.command(self.binaries.program(tool));
         arguments(&mut command);
         run_tool(tool, command, &self.log(log), limit).await
     }
@@ -108,7 +109,7 @@ impl Server {
             configuration(name, role, site.sizing, &site.sockets, *port, wal_compression);
         site.write_owned(&data.join("postgresql.conf"), &settings)?;
         site.write_owned(&data.join("pg_hba.conf"), HOST_BASED_AUTHENTICATION)?;
-        let mut command = site.command("postgres");
+        let mut command = site.command(site.binaries.program("postgres"));
         command.arg("-D").arg(&data);
         let process = Process::start(Launch {
             name: name.clone(),
@@ -313,6 +314,27 @@ pub(super) async fn sync(site: &Site, data: &Path) -> Result<(), StackError> {
         command.arg("--pgdata").arg(data).arg("--sync-only");
     });
     sync.await?.map_err(|failure| StackError::Sync { failure })
+}
+
+/// Copies a stopped cluster into an empty directory that belongs to the servers' user. Where the file system can, the copy
+/// shares its blocks with the original until either changes.
+pub(super) async fn copy(
+    site: &Site,
+    from: &Path,
+    to: &Path,
+    what: &str,
+) -> Result<(), StackError> {
+    let log = format!("copy-{}", to.file_name().unwrap_or_default().to_string_lossy());
+    let mut command = site.command("cp");
+    command.arg("-a");
+    #[cfg(target_os = "linux")]
+    command.arg("--reflink=auto");
+    command.arg("--").arg(from.join(".")).arg(to);
+    let copied = run_tool("cp", command, &site.log(&log), site.limits.copy).await?;
+    copied.map_err(|failure| StackError::Copy { what: what.to_owned(), failure })?;
+    // A run that copied leaves no log of it.
+    let _ = fs::remove_file(site.log(&log));
+    Ok(())
 }
 
 /// Creates what the harness itself needs in a new cluster, and says which WAL compression this server is built with.

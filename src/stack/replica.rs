@@ -1,12 +1,13 @@
 //! Replicas: copied from the primary, started, awaited until they stream.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::future::try_join_all;
 
 use super::directory::StackDirectory;
 use super::error::StackError;
-use super::postgres::{Server, Site, endpoint};
+use super::postgres::{self, Server, Site, endpoint};
 use super::settings::Role;
 use super::wait::{Seen, TimedOut, wait_for};
 use crate::units::ByteSize;
@@ -14,22 +15,59 @@ use crate::units::ByteSize;
 /// How often the primary is asked how far the replicas are.
 const ASK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Makes all replicas of a primary, side by side, and waits until each streams and has replayed what the primary
-/// has now.
-pub(super) async fn replicate(
+/// Copies a stopped primary to all its replicas-to-be: a cold backup, with nothing to wait for and nothing to recover.
+pub(super) async fn copy(
     site: &Site,
     directory: &StackDirectory,
+    primary: &Path,
+) -> Result<Vec<PathBuf>, StackError> {
+    let mut copies = Vec::new();
+    for place in 1..=site.sizing.replicas {
+        let replica = endpoint(site, place);
+        let data = directory.make_data(&replica.name, &site.account)?;
+        postgres::copy(site, primary, &data, &format!("to {}", replica.name)).await?;
+        let link = format!(
+            "primary_conninfo = {}\nprimary_slot_name = {}\n",
+            quoted(&conninfo(site, &replica.name)),
+            quoted(&slot(&replica.name)),
+        );
+        site.write_owned(&data.join("postgresql.auto.conf"), &link)?;
+        site.write_owned(&data.join("standby.signal"), "")?;
+        copies.push(data);
+    }
+    Ok(copies)
+}
+
+/// How a replica finds the primary. The name of the application is what `pg_stat_replication` knows the replica by.
+fn conninfo(site: &Site, replica: &str) -> String {
+    let primary = endpoint(site, 0);
+    let sockets = site.sockets.display().to_string().replace('\\', r"\\").replace('\'', r"\'");
+    format!(
+        "host='{sockets}' port={} user={} application_name={replica}",
+        primary.port, primary.superuser,
+    )
+}
+
+/// A value of a configuration file.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', r"\\").replace('\'', "''"))
+}
+
+/// Starts the replicas on their copies of the primary, side by side, and waits until each streams and has replayed what the
+/// primary has now.
+pub(super) async fn replicate(
+    site: &Site,
     primary: &Server,
+    copies: Vec<PathBuf>,
     wal_compression: &str,
 ) -> Result<Vec<Server>, StackError> {
-    // Before any backup starts. pg_basebackup can make its own slot, but does so after the backup's first
-    // checkpoint, and the checkpoint of a backup beside it may remove the WAL in between.
-    for place in 1..=site.sizing.replicas {
-        reserve_wal(primary, &slot(&endpoint(site, place).name)).await?;
-    }
-    let copies = (1..=site.sizing.replicas)
-        .map(|place| copy(site, directory, primary, place, wal_compression));
-    let replicas = try_join_all(copies).await?;
+    let starts = (1..).zip(copies).map(|(place, data)| async move {
+        let replica = endpoint(site, place);
+        // Nothing has been removed since the copy: the primary has not made a checkpoint yet.
+        reserve_wal(primary, &slot(&replica.name)).await?;
+        Server::start(site, replica, data, Role::Replica, wal_compression).await
+    });
+    let replicas = try_join_all(starts).await?;
     stream(site, primary, &replicas).await?;
     Ok(replicas)
 }
@@ -52,35 +90,6 @@ async fn reserve_wal(primary: &Server, slot: &str) -> Result<(), StackError> {
             .map(drop)
         })
         .await
-}
-
-async fn copy(
-    site: &Site,
-    directory: &StackDirectory,
-    primary: &Server,
-    place: u8,
-    wal_compression: &str,
-) -> Result<Server, StackError> {
-    let replica = endpoint(site, place);
-    let data = directory.make_data(&replica.name, &site.account)?;
-    // The name of the application is what pg_stat_replication knows the replica by.
-    let source = format!(
-        "host='{}' port={} user={} application_name={}",
-        site.sockets.display().to_string().replace('\\', r"\\").replace('\'', r"\'"),
-        primary.endpoint.port,
-        primary.endpoint.superuser,
-        replica.name,
-    );
-    let log = format!("{}-base-backup", replica.name);
-    let backup = site.run("pg_basebackup", &log, site.limits.base_backup, |command| {
-        command.arg("--dbname").arg(source).arg("--pgdata").arg(&data);
-        command.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"]);
-        command.args(["--slot", &slot(&replica.name)]);
-    });
-    backup
-        .await?
-        .map_err(|failure| StackError::BaseBackup { replica: replica.name.clone(), failure })?;
-    Server::start(site, replica, data, Role::Replica, wal_compression).await
 }
 
 async fn stream(site: &Site, primary: &Server, replicas: &[Server]) -> Result<(), StackError> {

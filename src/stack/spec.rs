@@ -73,8 +73,8 @@ pub struct Limits {
     pub server_stop: Duration,
     /// One statement of ours; a checkpoint after a large population is the longest.
     pub statement: Duration,
-    /// Copying the primary to a replica.
-    pub base_backup: Duration,
+    /// Copying a stopped server's data, to a replica or from a population that was kept.
+    pub copy: Duration,
     /// From starting a replica until it streams and has replayed what the primary had.
     pub catch_up: Duration,
     /// From starting the backend until it listens, and again until it is ready.
@@ -91,7 +91,7 @@ impl Default for Limits {
             server_start: Duration::from_secs(60),
             server_stop: Duration::from_secs(300),
             statement: Duration::from_secs(300),
-            base_backup: Duration::from_secs(1800),
+            copy: Duration::from_secs(1800),
             catch_up: Duration::from_secs(300),
             backend_start: Duration::from_secs(60),
             backend_stop: Duration::from_secs(30),

@@ -7,5 +7,6 @@ mod bad_days;
 mod bad_input;
 mod happy;
 mod lifecycle;
+mod populations;
 mod service;
 mod support;

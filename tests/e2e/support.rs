@@ -140,7 +140,9 @@ impl Place {
 
     /// Directories of stacks.
     pub(crate) fn stacks(&self) -> Vec<PathBuf> {
-        let is_stack = |path: &PathBuf| path.is_dir() && path.file_name() != Some("logs".as_ref());
+        let others = ["logs", "populations"].map(std::ffi::OsStr::new);
+        let is_other = |path: &PathBuf| path.file_name().is_some_and(|name| others.contains(&name));
+        let is_stack = |path: &PathBuf| path.is_dir() && !is_other(path);
         entries(&self.path("state")).filter(is_stack).collect()
     }
 

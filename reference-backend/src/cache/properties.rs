@@ -192,12 +192,12 @@ mod tests {
         // A load that began before the write and ends after it.
         let late = cache.read(org, Asker::Request, Freshness::Any, |_| async {
             cache.written(org, Lsn::from_bytes(200)).await;
-            Ok(list(100))
+            Ok::<_, Infallible>(list(100))
         });
         late.await.unwrap();
         let load = |needed| async move {
             assert_eq!(needed, at_least(200));
-            Ok(list(200))
+            Ok::<_, Infallible>(list(200))
         };
         let found = cache.read(org, Asker::Request, Freshness::Any, load).await;
         assert_eq!(shown(found), (200, Lookup::Miss));
@@ -207,7 +207,7 @@ mod tests {
     async fn who_misses_a_property_has_an_old_list_loaded_again_but_not_a_new_one() {
         let load = |needed| async move {
             assert_eq!(needed, Freshness::Newest);
-            Ok(list(200))
+            Ok::<_, Infallible>(list(200))
         };
         for (negative_ttl_ms, expected) in [(0, 200), (60_000, 100)] {
             let (cache, org) = cache(negative_ttl_ms);

@@ -14,7 +14,7 @@ mod written;
 
 pub use choice::{Freshness, Source};
 pub use lsn::Lsn;
-pub use migrate::{MigrateError, migrate};
+pub use migrate::{MigrateError, migrate, migrations};
 pub use names::Database;
 pub use pools::{Databases, DbError};
 pub use reader::Reader;

@@ -68,6 +68,7 @@ pub(super) fn router(app: Arc<App>, hosted: &[Service]) -> Router {
         routes = routes.merge(if hosted.contains(&service) {
             guarded(own, Answered::Here)
         } else if let Some(forwarding) = Forward::of(&app, service) {
+            tracing::info!(%service, url = app.targets.url(service), "requests are forwarded");
             let forwarding = middleware::from_fn_with_state(Arc::new(forwarding), forward);
             guarded(own.route_layer(forwarding), Answered::Elsewhere)
         } else {

@@ -83,7 +83,7 @@ impl Thing for Checkin {
 
     fn broken(constraint: &str) -> Option<Problem> {
         let again = || Problem::conflict("the reservation has a check-in");
-        (constraint == "checkins_reservation").then(again)
+        (constraint == "checkins_live").then(again)
     }
 }
 
