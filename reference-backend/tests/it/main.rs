@@ -15,6 +15,7 @@ mod ota;
 mod partitions;
 mod processes;
 mod projections;
+mod readme;
 mod reads;
 mod reload;
 mod security;
