@@ -2,8 +2,8 @@
 //! reads come from replicas that are fresh enough.
 //!
 //! `domain` is pure; `events` is the one writer; `projections` follow it; `db` decides which server answers a read;
-//! `cache` follows the projections in memory; `resilience` bounds what one fault can cost; `gateway` lets requests in and `services` answer them.
-//! `cache` follows the projections in memory; `objects` keeps what is no row; `gateway` lets requests in and `services` answer them.
+//! `cache` follows the projections in memory; `objects` keeps what is no row; `resilience` bounds what one fault can cost;
+//! `gateway` lets requests in and `services` answer them.
 
 mod cache;
 pub mod cli;

@@ -84,8 +84,8 @@ impl Config {
         problems.extend(self.resilience.problems());
         problems.extend(self.ota.problems());
         problems.extend(self.contradictions());
-        problems.extend(self.exposed());
         problems.extend(self.objects.problems(self.server.request_timeout_ms));
+        problems.extend(self.exposed());
         problems
     }
 

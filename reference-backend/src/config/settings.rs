@@ -44,14 +44,14 @@ pub struct Config {
     pub partitions: Partitions,
     /// Caches in front of the databases.
     pub cache: Cache,
+    /// Where objects are kept.
+    pub objects: super::Objects,
     /// Where the services are that this process does not host.
     pub services: super::Services,
     /// Limits of what comes in, and of what goes out.
     pub resilience: super::Resilience,
     /// The exchange with the outside channel manager.
     pub ota: super::Ota,
-    /// Where objects are kept.
-    pub objects: super::Objects,
 }
 
 /// How requests are taken in.

@@ -256,11 +256,12 @@ struct Replaced {
     before: Option<Uuid>,
 }
 
-/// Two at once may both see no logo before: then the sweep finds the first's object.
+/// What was there before has to be read first: after the change, the row is this statement's own, and FOR UPDATE passes over
+/// it. Two at once may both find no row before: then the sweep finds the first's object.
 const SET_LOGO: &str = concat!(
     "WITH old AS (SELECT logo_object FROM branding WHERE org_id = $1 FOR UPDATE) \
      INSERT INTO branding (org_id, logo_object, logo_media, logo_bytes, logo_sha256) \
-     VALUES ($1, $2, $3, $4, $5) \
+     SELECT $1, $2, $3, $4, $5 WHERE (SELECT count(*) FROM old) >= 0 \
      ON CONFLICT (org_id) DO UPDATE SET logo_object = excluded.logo_object, \
          logo_media = excluded.logo_media, logo_bytes = excluded.logo_bytes, \
          logo_sha256 = excluded.logo_sha256, version = branding.version + 1, updated_at = now() \

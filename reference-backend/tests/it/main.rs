@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod attachment_plans;
+mod branding;
 #[path = "../common/mod.rs"]
 mod common;
 mod event_store;
@@ -11,6 +13,7 @@ mod http_money;
 mod http_server;
 mod night_audit;
 mod objects;
+mod objects_s3;
 mod ota;
 mod partitions;
 mod processes;
@@ -18,6 +21,7 @@ mod projections;
 mod readme;
 mod reads;
 mod reload;
+mod reports;
 mod security;
 mod stays;
 mod table_plans;

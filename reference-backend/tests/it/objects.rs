@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
-use reference_backend::config::Millis;
+use reference_backend::config::{Config, Millis};
 use reference_backend::services::Service;
 use reqwest::header::{CONTENT_TYPE, IF_NONE_MATCH};
 use reqwest::{Method, Response, StatusCode};
@@ -444,20 +444,25 @@ async fn an_upload_that_is_cut_off_leaves_nothing() {
 }
 
 /// The program itself, which can be killed.
-struct Program {
-    process: Child,
-    address: String,
+pub(crate) struct Program {
+    pub(crate) process: Child,
+    pub(crate) address: String,
 }
 
 impl Program {
-    async fn start(cluster: &Cluster) -> Self {
+    /// With settings, and variables beside those that every process has.
+    pub(crate) async fn start(
+        cluster: &Cluster,
+        config: &Config,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let settings = cluster.objects().with_extension("toml");
-        let listen = "[server]\nlisten = \"127.0.0.1:0\"";
-        std::fs::write(&settings, toml::to_string(&cluster.config(listen)).unwrap()).unwrap();
+        std::fs::write(&settings, toml::to_string(config).unwrap()).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_reference-backend"))
             .args(["serve", "--config"])
             .arg(&settings)
             .env("PLIMSOLL_BACKEND_TOKEN_SECRET", SECRET)
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -478,7 +483,8 @@ async fn a_process_killed_amid_an_upload_leaves_nothing_that_is_seen_or_stays() 
     let (expense, key) = (expense(&server, 1).await, Uuid::now_v7());
     server.stop().await;
 
-    let mut program = Program::start(&cluster).await;
+    let config = cluster.config("[server]\nlisten = \"127.0.0.1:0\"");
+    let mut program = Program::start(&cluster, &config, &[]).await;
     let stream = half_an_upload(&program.address, expense, key).await;
     eventually("half of it is there", || !halves(&cluster).is_empty()).await;
     program.process.kill().await.unwrap();
