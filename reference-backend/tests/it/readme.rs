@@ -20,7 +20,8 @@ fn read(path: impl AsRef<Path>) -> String {
 fn settings_table(defaults: &str) -> String {
     let mut table =
         String::from("| setting | default | live | what it does |\n|---|---|---|---|\n");
-    let (mut section, mut comment, mut about) = (String::new(), Vec::new(), String::new());
+    let (mut section, mut comment) = (String::new(), Vec::new());
+    let (mut about, mut last) = (String::new(), String::new());
     for line in defaults.lines() {
         if let Some(text) = line.strip_prefix("# ") {
             comment.push(text.to_owned());
@@ -38,8 +39,10 @@ fn settings_table(defaults: &str) -> String {
                 Some(value) => (value, "yes"),
                 None => (value, ""),
             };
-            let about = about.replace('|', "\\|");
-            let _ = writeln!(table, "| `{section}.{name}` | `{value}` | {live} | {about} |");
+            let told = if about == last && !about.is_empty() { "as above" } else { &about };
+            let told = told.replace('|', "\\|");
+            let _ = writeln!(table, "| `{section}.{name}` | `{value}` | {live} | {told} |");
+            last.clone_from(&about);
         } else {
             // What stands apart, before a blank line, is about the whole file.
             comment.clear();
@@ -74,24 +77,22 @@ fn every_setting_stands_in_the_readme_with_its_default() {
 fn the_table_of_settings_leaves_none_out() {
     let defaults = read("config/default.toml");
     let tree: toml::Table = defaults.parse().unwrap();
-    let mut names = Vec::new();
-    leaves("", &tree, &mut names);
     let table = settings_table(&defaults);
+    let mut names = Vec::new();
+    leaves("", &tree, &table, &mut names);
     assert!(names.len() > 60);
     for name in names {
         assert!(table.contains(&format!("| `{name}` |")), "{name} is not in the table");
     }
 }
 
-fn leaves(section: &str, table: &toml::Table, found: &mut Vec<String>) {
-    for (name, value) in table {
+/// Names of settings; a table that is written as one value is one setting.
+fn leaves(section: &str, tree: &toml::Table, shown: &str, found: &mut Vec<String>) {
+    for (name, value) in tree {
         let name = if section.is_empty() { name.clone() } else { format!("{section}.{name}") };
         match value {
-            // Written as one value, and shown as one.
-            toml::Value::Table(inner)
-                if !matches!(name.as_str(), "resilience.bulkheads.services") =>
-            {
-                leaves(&name, inner, found);
+            toml::Value::Table(inner) if !shown.contains(&format!("| `{name}` |")) => {
+                leaves(&name, inner, shown, found);
             }
             _ => found.push(name),
         }
