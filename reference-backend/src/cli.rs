@@ -1,5 +1,7 @@
 //! The commands of the program. The only place that writes to standard output: one line when `serve` listens, or what
-//! `config show` was asked for.
+//! `config show`, `jobs` or `subscriptions` was asked for.
+
+mod projections;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -14,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Environment, Settings, Sources, token_secret_from_env};
 use crate::db;
 use crate::gateway;
+use crate::jobs::JobsCommand;
 use crate::ota::{self, Behaviour};
+use crate::pubsub::SubscriptionsCommand;
 use crate::services::Service;
 use crate::telemetry::{Metrics, init_logs};
 
@@ -40,6 +44,12 @@ enum Action {
     Migrate(Migrate),
     /// Look at the settings.
     Config(ConfigCommand),
+    /// Look at scheduled jobs, or run one.
+    Jobs(JobsCommand),
+    /// Look at subscriptions and their dead letters, deliver these again, or let them go.
+    Subscriptions(SubscriptionsCommand),
+    /// Tables that follow the events: build them anew.
+    Projections(projections::Command),
     /// Print what shapes the databases of this release: its schema version and every migration
     Schema,
     /// Stand in for the outside channel manager, as slow and as broken as told.
@@ -125,6 +135,9 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             let today = Utc::now().date_naive();
             Ok(db::migrate(&config, migrate.history_months, today).await?)
         }
+        Action::Projections(projections) => {
+            projections::run(&load(projections.config.as_deref())?, &projections).await
+        }
         Action::Schema => {
             let lines = std::iter::once(format!("schema {SCHEMA}")).chain(db::migrations());
             let text: String = lines.map(|line| line + "\n").collect();
@@ -135,6 +148,16 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             let text =
                 if json { format!("{:#}\n", sources.show_json()?) } else { sources.show_toml()? };
             Ok(std::io::stdout().write_all(text.as_bytes())?)
+        }
+        Action::Jobs(jobs) => {
+            let config = load(jobs.config.as_deref())?;
+            init_logs(&config.logs)?;
+            Ok(std::io::stdout().write_all(jobs.run(&config).await?.as_bytes())?)
+        }
+        Action::Subscriptions(subscriptions) => {
+            let config = load(subscriptions.config.as_deref())?;
+            init_logs(&config.logs)?;
+            Ok(std::io::stdout().write_all(subscriptions.run(&config).await?.as_bytes())?)
         }
         Action::OtaStub(OtaStub { listen, behaviour }) => {
             let stop = CancellationToken::new();

@@ -102,7 +102,14 @@ impl Caches {
 
 impl Observer for Caches {
     fn begin(&self, projection: Projection, shard: Shard, position: i64) {
-        self.recent(projection).begin(shard, position);
+        if self.recent(projection).begin(shard, position) {
+            tracing::error!(%shard, projection = projection.name(), "the tables went back; its entries are dropped");
+            self.forget_all(projection);
+        }
+    }
+
+    fn corrected(&self, projection: Projection, shard: Shard, epoch: i64) {
+        self.recent(projection).raise_epoch(shard, epoch);
     }
 
     fn committed<'a>(

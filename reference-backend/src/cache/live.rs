@@ -6,6 +6,8 @@
 //! 3. An entry, once it is in the cache, is *settled* on first use: under its lock it takes from `RecentEvents` what came after its
 //!    position. An event of a batch that is being applied meanwhile is seen by one of the two, or by both, and then the
 //!    second passes it over by its position.
+//! 4. Rows may also be written otherwise than by events: built anew, or repaired. Each time their epoch rises, which a load reads with
+//!    the rows. An entry of an older epoch than is known of is not shown, but loaded again.
 //!
 //! So a late load cannot undo an event: it is stale only until somebody looks.
 
@@ -44,6 +46,8 @@ pub(crate) struct Loaded<L> {
     pub(crate) value: L,
     /// The projection's position in the same snapshot as the rows.
     pub(crate) position: i64,
+    /// Of the rows, in that snapshot.
+    pub(crate) epoch: i64,
     pub(crate) from: &'static str,
 }
 
@@ -130,7 +134,8 @@ impl<L: Live> LiveCache<L> {
         E: Send + Sync + 'static,
         F: Future<Output = Result<Loaded<L>, E>> + Send,
     {
-        for freshness in [Freshness::Any, Freshness::Newest] {
+        // Twice from the primary: the first time, someone else's load of older rows may have been joined.
+        for freshness in [Freshness::Any, Freshness::Newest, Freshness::Newest] {
             let loading = load(freshness);
             let held = async { loading.await.map(|loaded| Arc::new(Held::new(loaded))) };
             let (held, lookup) =
@@ -173,6 +178,7 @@ impl<L: Live> LiveCache<L> {
 struct Held<L: Live> {
     from: &'static str,
     negative: bool,
+    epoch: i64,
     state: Mutex<State<L>>,
 }
 
@@ -198,6 +204,7 @@ impl<L: Live> Held<L> {
         Self {
             from: loaded.from,
             negative: loaded.value.is_empty(),
+            epoch: loaded.epoch,
             state: Mutex::new(State {
                 value: loaded.value,
                 position: loaded.position,
@@ -219,8 +226,12 @@ impl<L: Live> Held<L> {
         }
     }
 
-    /// Takes in what the feed brought during the load, once.
+    /// Takes in what the feed brought during the load, once. An error when that is not known, or the rows were of an epoch that is
+    /// over.
     fn settle(&self, org: OrgId, recent: &RecentEvents) -> Result<(), Outrun> {
+        if recent.is_outdated(org, self.epoch) {
+            return Err(Outrun);
+        }
         let mut state = self.state();
         if !state.settled {
             for event in recent.since(org, state.position)? {
@@ -323,7 +334,7 @@ mod tests {
     }
 
     fn loaded(position: i64) -> Loaded<Count> {
-        Loaded { value: Count(position), position, from: "replica-1" }
+        Loaded { value: Count(position), position, epoch: 0, from: "replica-1" }
     }
 
     #[tokio::test]
@@ -416,6 +427,26 @@ mod tests {
         assert_eq!(answer.body.unwrap(), "9");
         fed.cache.namespace.forget(org()).await;
         let stale = |_| async { Ok::<_, ()>(loaded(3)) };
+        assert!(matches!(fed.cache.read(org(), (), stale).await, Err(LiveError::Outrun)));
+    }
+
+    #[tokio::test]
+    async fn what_was_loaded_before_a_correction_is_not_shown_after_it() {
+        let fed = Fed::new(100);
+        fed.commit(1..=3).await;
+        assert_eq!(fed.read(3).await, ("3".into(), Lookup::Miss));
+        fed.recent.raise_epoch(Shard::of(org()), 1);
+        // A replica has not replayed the correction yet; the primary has.
+        let load = |freshness| async move {
+            let epoch = i64::from(freshness == Freshness::Newest);
+            Ok::<_, ()>(Loaded { value: Count(100 * epoch), epoch, ..loaded(3) })
+        };
+        let answer = fed.cache.read(org(), (), load).await.unwrap();
+        assert_eq!(answer.body.unwrap(), "100");
+        fed.commit(4..=4).await;
+        assert_eq!(fed.read(0).await, ("101".into(), Lookup::Hit));
+        fed.recent.raise_epoch(Shard::of(org()), 2);
+        let stale = |_| async { Ok::<_, ()>(loaded(4)) };
         assert!(matches!(fed.cache.read(org(), (), stale).await, Err(LiveError::Outrun)));
     }
 

@@ -33,6 +33,9 @@ impl Cached for Arc<Fixed<PropertyList>> {
     }
 }
 
+/// Floor of an organisation of which nobody knows how far its last write came.
+const UNKNOWN: Lsn = Lsn::MAX;
+
 /// A list, and how it was come by.
 type Found<E> = Result<(Arc<Fixed<PropertyList>>, Lookup), Arc<E>>;
 
@@ -73,6 +76,9 @@ impl PropertyCache {
             Freshness::Any | Freshness::Newest => Lsn::default(),
         };
         let floor = self.floors.get(&org).await.unwrap_or_default().max(asked);
+        if floor == UNKNOWN {
+            return Ok((Arc::new(load(Freshness::Newest).await?), Lookup::Miss));
+        }
         let needed =
             if floor == Lsn::default() { Freshness::Any } else { Freshness::AtLeast(floor) };
         // Twice, because the first load may be somebody else's, begun before the write.
@@ -125,9 +131,10 @@ impl PropertyCache {
         self.namespace.forget(org).await;
     }
 
-    /// After a write of which nobody knows whether it was committed.
-    pub(crate) async fn forget(&self, org: OrgId) {
-        self.namespace.forget(org).await;
+    /// After a write of which nobody knows whether it was committed: for as long as its outcome may be missing on a replica,
+    /// the primary is asked each time.
+    pub(crate) async fn unknown(&self, org: OrgId) {
+        self.written(org, UNKNOWN).await;
     }
 
     pub(crate) fn retune(&self, settings: &CacheNamespace) {
@@ -201,6 +208,22 @@ mod tests {
         };
         let found = cache.read(org, Asker::Request, Freshness::Any, load).await;
         assert_eq!(shown(found), (200, Lookup::Miss));
+    }
+
+    #[tokio::test]
+    async fn after_a_write_of_unknown_outcome_only_the_primary_is_believed() {
+        let (cache, org) = cache(2_000);
+        let old = |_| async { Ok::<_, Infallible>(list(100)) };
+        cache.read(org, Asker::Request, Freshness::Any, old).await.unwrap();
+        cache.unknown(org).await;
+        let load = |needed| async move {
+            assert_eq!(needed, Freshness::Newest);
+            Ok::<_, Infallible>(list(200))
+        };
+        for freshness in [Freshness::Any, at_least(50)] {
+            let found = cache.read(org, Asker::Request, freshness, load).await;
+            assert_eq!(shown(found), (200, Lookup::Miss));
+        }
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! Bounded: what falls out at the far end is only in the databases. Whoever would need it loads again.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::{OrgId, RecordedEvent};
@@ -13,6 +14,8 @@ use crate::events::Shard;
 #[derive(Debug)]
 pub(crate) struct RecentEvents {
     tails: [Mutex<Tail>; Shard::COUNT],
+    /// Of the rows that may be shown.
+    epochs: [AtomicI64; Shard::COUNT],
     kept_max: usize,
 }
 
@@ -23,6 +26,13 @@ struct Tail {
     before: Option<i64>,
     /// Positions `before + 1`, `before + 2` … without gaps.
     events: VecDeque<RecordedEvent>,
+}
+
+impl Tail {
+    /// Everything up to here was told.
+    fn last(&self) -> Option<i64> {
+        self.events.back().map(|event| event.position).or(self.before)
+    }
 }
 
 /// The value is so old that events it lacks are no longer held.
@@ -36,16 +46,30 @@ pub(crate) struct Gap;
 impl RecentEvents {
     /// Room for the last `kept_max` events of each shard.
     pub(crate) fn new(kept_max: usize) -> Self {
-        Self { tails: Default::default(), kept_max }
+        Self { tails: Default::default(), epochs: Default::default(), kept_max }
     }
 
     fn tail(&self, shard: Shard) -> MutexGuard<'_, Tail> {
         self.tails[shard.index()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says where the projection stands before it tells the first event.
-    pub(crate) fn begin(&self, shard: Shard, position: i64) {
-        *self.tail(shard) = Tail { before: Some(position), events: VecDeque::new() };
+    /// Says where the projection stands before it tells the first event. Whether it went back: then values that were kept up to
+    /// date show what is no more.
+    pub(crate) fn begin(&self, shard: Shard, position: i64) -> bool {
+        let mut tail = self.tail(shard);
+        let last = tail.last();
+        *tail = Tail { before: Some(position), events: VecDeque::new() };
+        last.is_some_and(|last| position < last)
+    }
+
+    /// Says that rows of an older epoch may not be shown any more.
+    pub(crate) fn raise_epoch(&self, shard: Shard, epoch: i64) {
+        self.epochs[shard.index()].fetch_max(epoch, Ordering::AcqRel);
+    }
+
+    /// Whether what was loaded at an epoch of its rows may not be shown.
+    pub(crate) fn is_outdated(&self, org: OrgId, epoch: i64) -> bool {
+        epoch < self.epochs[Shard::of(org).index()].load(Ordering::Acquire)
     }
 
     /// Adds committed events of one shard, in order. Those that are already held are passed over. An error when events are
@@ -54,7 +78,7 @@ impl RecentEvents {
         let mut tail = self.tail(shard);
         let mut result = Ok(());
         for event in events {
-            let last = tail.events.back().map(|event| event.position).or(tail.before);
+            let last = tail.last();
             if last.is_some_and(|last| event.position <= last) {
                 continue;
             }
@@ -94,7 +118,7 @@ mod tests {
     fn recent(kept_max: usize) -> (RecentEvents, Shard) {
         let recent = RecentEvents::new(kept_max);
         let shard = Shard::of(OrgId::new(1).unwrap());
-        recent.begin(shard, 0);
+        assert!(!recent.begin(shard, 0));
         (recent, shard)
     }
 
@@ -126,6 +150,22 @@ mod tests {
         assert_eq!(recent.extend(shard, &events), Ok(()));
         assert_eq!(positions(&recent, 0), Err(Outrun));
         assert_eq!(positions(&recent, 1), Ok(vec![2, 3, 4]));
+    }
+
+    #[test]
+    fn going_back_is_told_and_an_older_epoch_is_outdated_in_its_shard_only() {
+        let (recent, shard) = recent(10);
+        assert_eq!(recent.extend(shard, &[event(1, 1), event(1, 2)]), Ok(()));
+        assert!(!recent.begin(shard, 3), "3 was set aside");
+        assert!(recent.begin(shard, 2));
+        let [ours, elsewhere] = [1, (2..).find(|n| !neighbours().contains(n)).unwrap()];
+        let elsewhere =
+            (elsewhere..).find(|n| Shard::of(OrgId::new(*n).unwrap()) != shard).unwrap();
+        let org = |number| OrgId::new(number).unwrap();
+        recent.raise_epoch(shard, 4);
+        recent.raise_epoch(shard, 3); // told late
+        assert!(recent.is_outdated(org(ours), 3) && !recent.is_outdated(org(ours), 4));
+        assert!(!recent.is_outdated(org(elsewhere), 0));
     }
 
     #[test]

@@ -12,17 +12,17 @@ pub(crate) fn event(org: i64, position: i64) -> RecordedEvent {
     booked(org, position, 1, day(1), Event::RevenueRecorded)
 }
 
-pub(super) fn property(number: u128) -> PropertyId {
+pub(crate) fn property(number: u128) -> PropertyId {
     PropertyId::from(Uuid::from_u128(number))
 }
 
 /// A day of November 2026.
-pub(super) fn day(day: u32) -> NaiveDate {
+pub(crate) fn day(day: u32) -> NaiveDate {
     NaiveDate::from_ymd_opt(2026, 11, day).unwrap()
 }
 
 /// Any entry of property 1; its id is its position.
-pub(super) fn booked(
+pub(crate) fn booked(
     org: i64,
     position: i64,
     cents: i64,

@@ -78,13 +78,17 @@ impl Config {
         above_zero("projections.retry_first_ms", projections.retry_first_ms.0);
         above_zero("cache.warm_queue", self.cache.warm_queue as u64);
         above_zero("partitions.lock_tries", self.partitions.lock_tries.into());
+        problems.extend(self.jobs.problems());
+        problems.extend(self.snapshots.problems());
+        problems.extend(self.following.problems());
+        problems.extend(self.pubsub.problems());
+        problems.extend(self.objects.problems(self.server.request_timeout_ms));
         problems.extend(self.monitoring.problems());
         problems.extend(self.logs.problems());
         problems.extend(self.database.pools.problems());
         problems.extend(self.resilience.problems());
         problems.extend(self.ota.problems());
         problems.extend(self.contradictions());
-        problems.extend(self.objects.problems(self.server.request_timeout_ms));
         problems.extend(self.exposed());
         problems
     }
@@ -178,13 +182,17 @@ sections!(
     features,
     database,
     event_store,
+    snapshots,
     projections,
+    following,
     partitions,
     cache,
+    objects,
+    jobs,
+    pubsub,
     services,
     resilience,
     ota,
-    objects,
 );
 
 fn unknown_sections(layers: &Figment) -> Vec<String> {

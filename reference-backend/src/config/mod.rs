@@ -3,31 +3,39 @@
 
 mod environment;
 mod features;
+mod following;
+mod jobs;
 mod live;
 mod load;
 mod monitoring;
 mod objects;
 mod ota;
 mod pools;
+mod pubsub;
 mod read;
 mod resilience;
 mod services;
 mod settings;
 mod show;
+mod snapshots;
 mod sources;
 
 pub use environment::{Environment, UnknownEnvironment};
 pub use features::Features;
+pub use following::Following;
+pub use jobs::{JobTiming, Jobs};
 pub use live::{ReloadError, Settings, Snapshot};
 pub use load::{ConfigError, token_secret_from_env};
 pub use monitoring::Monitoring;
 pub use objects::{BytesMax, ObjectStoreKind, Objects, S3};
 pub use ota::Ota;
 pub use pools::{PoolOverrides, Pools};
+pub use pubsub::{Delivery, DeliveryOverride, PubSub, Realtime};
 pub use resilience::{Breaker, Bulkheads, Dependency, RateLimit, Resilience, Retry};
 pub use services::{BaseUrl, NotABaseUrl, Services};
 pub use settings::{
     Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Partitions,
     Projections, ReplicaEndpoint, Replicas, Server,
 };
+pub use snapshots::Snapshots;
 pub use sources::Sources;

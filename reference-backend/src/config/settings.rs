@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Environment, Features, Monitoring, Pools};
+use super::{Environment, Features, Following, Jobs, Monitoring, Pools, PubSub, Snapshots};
 
 /// A span of time in whole milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,12 +38,20 @@ pub struct Config {
     pub database: Database,
     /// The event store's writers.
     pub event_store: EventStore,
+    /// Snapshots of cash accounts.
+    pub snapshots: Snapshots,
     /// The followers of the event store.
     pub projections: Projections,
+    /// How a process follows what others write.
+    pub following: Following,
     /// Monthly partitions.
     pub partitions: Partitions,
     /// Caches in front of the databases.
     pub cache: Cache,
+    /// Scheduled jobs.
+    pub jobs: Jobs,
+    /// Topics and their subscriptions.
+    pub pubsub: PubSub,
     /// Where objects are kept.
     pub objects: super::Objects,
     /// Where the services are that this process does not host.
@@ -190,6 +198,8 @@ pub struct Projections {
     pub retry_first_ms: Millis,
     /// Longest wait between two tries.
     pub retry_max_ms: Millis,
+    /// Longest time for all projections to catch up with the store at shutdown.
+    pub drain_timeout_ms: Millis,
     /// Failed tries before the projection shows as paused.
     pub tries_before_paused: u32,
 }

@@ -7,6 +7,9 @@ use std::fmt;
 pub struct Lsn(u64);
 
 impl Lsn {
+    /// Behind everything that is ever written.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// From bytes since the start of the log; negative numbers, which no server gives, count as the start.
     pub fn from_bytes(bytes: i64) -> Self {
         Self(u64::try_from(bytes).unwrap_or(0))

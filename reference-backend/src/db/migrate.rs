@@ -139,13 +139,21 @@ async fn create_database(admin: &mut PgConnection, name: &str) -> Result<(), Mig
     Ok(())
 }
 
+/// A connection as superuser, for what changes tables.
+pub(crate) async fn admin(
+    config: &Config,
+    database: Database,
+) -> Result<PgConnection, MigrateError> {
+    connect(config, database.name()).await
+}
+
 async fn connect(config: &Config, database: &str) -> Result<PgConnection, MigrateError> {
     let (host, user) = (&config.database.primary.host, &config.database.admin_user);
     let options = PgConnectOptions::new_without_pgpass()
         .port(config.database.primary.port)
         .username(user)
         .database(database)
-        .application_name("reference-backend migrate")
+        .application_name("reference-backend maintenance")
         .disable_statement_logging();
     at(options, host).connect().await.map_err(|source| MigrateError::Connect {
         database: database.to_owned(),

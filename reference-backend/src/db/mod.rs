@@ -14,6 +14,7 @@ mod written;
 
 pub use choice::{Freshness, Source};
 pub use lsn::Lsn;
+pub(crate) use migrate::admin;
 pub use migrate::{MigrateError, migrate, migrations};
 pub use names::Database;
 pub use pools::{Databases, DbError};

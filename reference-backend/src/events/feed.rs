@@ -54,6 +54,18 @@ impl Slice {
         self.events().last().map_or(0, |event| event.position)
     }
 
+    /// The events up to a position, and the others.
+    pub(crate) fn split_after(self, position: i64) -> (Option<Self>, Option<Self>) {
+        match self.events().partition_point(|event| event.position <= position) {
+            0 => (None, Some(self)),
+            count if count == self.events().len() => (Some(self), None),
+            count => {
+                let (earlier, later) = self.split(count);
+                (Some(earlier), Some(later))
+            }
+        }
+    }
+
     /// The first `count` events, and the others; both must be some.
     fn split(self, count: usize) -> (Self, Self) {
         let (Range { start, end }, middle) = (self.part.clone(), self.part.start + count);
@@ -211,16 +223,10 @@ impl Subscription {
         limit: usize,
         stop: &CancellationToken,
     ) -> Result<Vec<Slice>, ReadError> {
-        let mut taken = Taken::default();
         loop {
             // Heads before the queue: a head seen here whose batch is not in the queue was not sent to us.
             let heads = self.feed.heads();
-            if self.drain_queue(limit, &mut taken) {
-                let caught_up = self.catch_up(heads, limit, &mut taken).await;
-                if taken.slices.is_empty() {
-                    caught_up?;
-                }
-            }
+            let mut taken = self.take(heads, limit).await?;
             if !taken.slices.is_empty() {
                 return Ok(taken.slices);
             }
@@ -235,8 +241,34 @@ impl Subscription {
             };
             if let Some(batch) = news {
                 self.accept(batch, &mut taken);
+                // With what came behind it.
+                self.drain_queue(limit, &mut taken);
+            }
+            if !taken.slices.is_empty() {
+                return Ok(taken.slices);
             }
         }
+    }
+
+    /// What there is by now, without waiting for more: all events up to `heads`, about `limit` at most.
+    pub(crate) async fn take_up_to(
+        &mut self,
+        heads: Positions,
+        limit: usize,
+    ) -> Result<Vec<Slice>, ReadError> {
+        Ok(self.take(heads, limit).await?.slices)
+    }
+
+    /// An error only when there is nothing else to give out.
+    async fn take(&mut self, heads: Positions, limit: usize) -> Result<Taken, ReadError> {
+        let mut taken = Taken::default();
+        if self.drain_queue(limit, &mut taken) {
+            let caught_up = self.catch_up(heads, limit, &mut taken).await;
+            if taken.slices.is_empty() {
+                caught_up?;
+            }
+        }
+        Ok(taken)
     }
 
     /// Takes what waits in the queue; true when nothing is left there.

@@ -5,18 +5,26 @@
 //! round trip, one batch in flight. So positions are gapless, and a position at or below the highest committed one can never
 //! appear later. The primary key stays the arbiter: nothing here is ever written with `ON CONFLICT DO NOTHING`.
 
+mod account;
 mod appender;
 mod feed;
 mod plan;
 mod read;
+mod remote;
 mod shard;
+mod snapshot_rows;
+pub mod snapshots;
 mod store;
 mod token;
 mod writer;
 
+pub use account::{Loaded, Snapshot, load_account, load_account_at, read_snapshot};
 pub(crate) use feed::{Feed, Positions, Slice, Subscription, halves};
-pub(crate) use read::first_recorded_after;
-pub use read::{Loaded, ReadError, load_account, read_events, snapshot_version};
+pub use read::{ReadError, read_events};
+pub(crate) use read::{
+    events_of, first_recorded_after, read_event, read_organisations, read_shard,
+};
+pub(crate) use remote::is_committed;
 pub use shard::Shard;
 pub use store::{AppendError, Appended, EventStore, StartError};
 pub use token::{ConsistencyToken, TokenError};

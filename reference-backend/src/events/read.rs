@@ -9,8 +9,7 @@ use uuid::Uuid;
 use super::Shard;
 use crate::db::Reader;
 use crate::domain::{
-    CashAccount, Entry, Event, OrgId, OrgIdError, PropertyId, RecordedEvent, UnknownEventType,
-    Version,
+    Entry, Event, OrgId, OrgIdError, PropertyId, RecordedEvent, UnknownEventType, Version,
 };
 
 /// Why events could not be read.
@@ -25,6 +24,18 @@ pub enum ReadError {
     /// The store holds an impossible organisation.
     #[error("read events: {0}")]
     Organisation(#[from] OrgIdError),
+    /// Versions of an account are not consecutive, which no appender can cause.
+    #[error(
+        "cash account {property} of organisation {org} has no version {version}: it is damaged"
+    )]
+    Hole {
+        /// The organisation.
+        org: OrgId,
+        /// The account's property.
+        property: PropertyId,
+        /// The first version without an event.
+        version: Version,
+    },
     /// Positions of a shard are not consecutive, which no appender can cause.
     #[error("shard {shard} has no event at position {position}: it is damaged")]
     Gap {
@@ -35,17 +46,8 @@ pub enum ReadError {
     },
 }
 
-/// A cash account with its version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Loaded {
-    /// Number of the last event in it.
-    pub version: Version,
-    /// Its state.
-    pub account: CashAccount,
-}
-
 #[derive(Debug, FromRow)]
-struct EventRow {
+pub(super) struct EventRow {
     position: i64,
     org_id: i64,
     aggregate_id: Uuid,
@@ -57,7 +59,7 @@ struct EventRow {
 }
 
 impl EventRow {
-    fn into_event(self) -> Result<RecordedEvent, ReadError> {
+    pub(super) fn into_event(self) -> Result<RecordedEvent, ReadError> {
         Ok(RecordedEvent {
             org: OrgId::new(self.org_id)?,
             property: self.aggregate_id.into(),
@@ -68,49 +70,6 @@ impl EventRow {
             event: Event::from_stored(self.event_type, self.data.0)?,
         })
     }
-}
-
-/// A cash account as its snapshot and the events after it say.
-pub async fn load_account(
-    reader: &mut Reader,
-    org: OrgId,
-    property: PropertyId,
-) -> Result<Loaded, ReadError> {
-    let mut loaded = read_snapshot(reader, org, property).await?;
-    for event in read_events(reader, org, property, loaded.version, i64::MAX).await? {
-        loaded.account.apply(&event.event);
-        loaded.version = event.version;
-    }
-    Ok(loaded)
-}
-
-/// Version of an account's snapshot, 0 without one. History up to it need not be kept as events.
-pub async fn snapshot_version(
-    reader: &mut Reader,
-    org: OrgId,
-    property: PropertyId,
-) -> Result<Version, ReadError> {
-    Ok(read_snapshot(reader, org, property).await?.version)
-}
-
-async fn read_snapshot(
-    reader: &mut Reader,
-    org: OrgId,
-    property: PropertyId,
-) -> Result<Loaded, ReadError> {
-    let row: Option<(i32, Json<CashAccount>)> = reader
-        .fetch_optional(|| {
-            sqlx::query_as(
-                "SELECT version, state FROM snapshots \
-                 WHERE org_id = $1 AND aggregate_type = 1 AND aggregate_id = $2",
-            )
-            .bind(org.get())
-            .bind(property.uuid())
-        })
-        .await?;
-    let loaded =
-        row.map(|(version, state)| Loaded { version: Version::new(version), account: state.0 });
-    Ok(loaded.unwrap_or_default())
 }
 
 /// Events of an account after a version, in order, at most `limit`.
@@ -138,8 +97,31 @@ pub async fn read_events(
     rows.into_iter().map(EventRow::into_event).collect()
 }
 
+/// Events of an organisation after a position of its shard, in order, at most `limit`.
+pub(crate) async fn events_of(
+    reader: &mut Reader,
+    org: OrgId,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<RecordedEvent>, ReadError> {
+    let rows: Vec<EventRow> = reader
+        .fetch_all(|| {
+            sqlx::query_as(
+                "SELECT position, org_id, aggregate_id, version, event_type, command_id, recorded_at, data \
+                 FROM events WHERE shard = $1 AND org_id = $2 AND position > $3 \
+                 ORDER BY position LIMIT $4",
+            )
+            .bind(Shard::of(org).number())
+            .bind(org.get())
+            .bind(after)
+            .bind(limit)
+        })
+        .await?;
+    rows.into_iter().map(EventRow::into_event).collect()
+}
+
 /// Events of a shard after a position, in order, at most `limit`; consecutive, or an error.
-pub(super) async fn read_shard(
+pub(crate) async fn read_shard(
     store: &PgPool,
     shard: Shard,
     after: i64,
@@ -160,6 +142,35 @@ pub(super) async fn read_shard(
         return Err(ReadError::Gap { shard, position });
     }
     rows.into_iter().map(EventRow::into_event).collect()
+}
+
+/// All events of organisations with neighbouring numbers.
+pub(crate) async fn read_organisations(
+    store: &PgPool,
+    from: i64,
+    to: i64,
+) -> Result<Vec<RecordedEvent>, ReadError> {
+    let rows: Vec<EventRow> = sqlx::query_as(
+        "SELECT position, org_id, aggregate_id, version, event_type, command_id, recorded_at, data \
+         FROM events WHERE shard = ANY($1) AND org_id BETWEEN $2 AND $3",
+    )
+    // All of them, named: only so does the primary key, which begins with the shard, find the organisations.
+    .bind(Shard::all().map(Shard::number).collect::<Vec<_>>())
+    .bind(from)
+    .bind(to)
+    .fetch_all(store)
+    .await?;
+    rows.into_iter().map(EventRow::into_event).collect()
+}
+
+/// The event at a position of a shard, if there is one.
+pub(crate) async fn read_event(
+    store: &PgPool,
+    shard: Shard,
+    position: i64,
+) -> Result<Option<RecordedEvent>, ReadError> {
+    let events = read_shard(store, shard, position - 1, 1).await?;
+    Ok(events.into_iter().next())
 }
 
 /// When the first event of a shard after a position was recorded.

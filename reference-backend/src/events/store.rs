@@ -16,7 +16,7 @@ use super::writer::{LeaseError, Writer};
 use super::{ConsistencyToken, Shard};
 use crate::config;
 use crate::db::{Database, Databases};
-use crate::domain::{Command, CommandId, OrgId, PropertyId, Version};
+use crate::domain::{Command, CommandId, PropertyId, Version};
 
 /// What a command did, the first time it was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,11 +162,6 @@ impl EventStore {
     /// Whether every appender holds its lease.
     pub fn leases_held(&self) -> bool {
         self.0.lease_held.iter().all(|held| held.load(Ordering::Relaxed))
-    }
-
-    /// Whether a token names a write of an organisation that this store has acknowledged, or one before it.
-    pub(crate) fn has_given(&self, org: OrgId, token: ConsistencyToken) -> bool {
-        token.shard == Shard::of(org) && token.position <= self.0.feed.heads()[token.shard.index()]
     }
 
     /// Writes what is queued, then gives the leases back. New commands are refused from the first moment.

@@ -13,13 +13,14 @@ use super::problem::Problem;
 use super::reply::Reply;
 use crate::cache::{Caches, Live, LiveCache, LiveError, Loaded, Lookup};
 use crate::config::{self, Config};
-use crate::db::{Databases, Freshness};
+use crate::db::{Database, Databases, Freshness};
 use crate::domain::OrgId;
-use crate::events::{EventStore, ReadError};
+use crate::events::{ConsistencyToken, EventStore, Feed, ReadError, Shard, is_committed};
 use crate::objects::Objects;
 use crate::ota::ChannelManager;
 use crate::partitioning::Horizon;
 use crate::projections::{Projection, Projections};
+use crate::pubsub::Hub;
 use crate::resilience::RateLimit;
 use crate::services::Service;
 use crate::telemetry::{Metrics, set_log_filter};
@@ -28,6 +29,8 @@ use crate::telemetry::{Metrics, set_log_filter};
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) settings: ArcSwap<config::Server>,
+    /// As at the start.
+    pub(crate) config: Arc<Config>,
     /// Room for requests.
     pub(super) admission: Arc<Admission>,
     pub(crate) verifier: Verifier,
@@ -36,9 +39,13 @@ pub(crate) struct App {
     pub(crate) objects: Objects,
     /// None where no service that writes is hosted.
     pub(crate) writing: Option<Writing>,
+    /// None where no service that shows what events lead to is hosted.
+    pub(crate) following: Option<Following>,
     /// The days that entries may be booked on. Grows when partitions are made.
     pub(crate) horizon: ArcSwap<Horizon>,
     pub(crate) metrics: Metrics,
+    /// Streams of browsers.
+    pub(crate) realtime: Arc<Hub>,
     /// The services whose routes this process answers.
     pub(crate) hosted: Vec<Service>,
     pub(crate) rate_limit: RateLimit,
@@ -50,10 +57,16 @@ pub(crate) struct App {
     pub(super) cache_reads: Counter,
 }
 
-/// The parts that take commands, and follow them.
+/// The part that takes commands.
 #[derive(Debug, Clone)]
 pub(crate) struct Writing {
     pub(crate) store: EventStore,
+}
+
+/// The parts that know what is committed and projected, by this process or by another.
+#[derive(Debug, Clone)]
+pub(crate) struct Following {
+    pub(crate) feed: Arc<Feed>,
     pub(crate) projections: Projections,
 }
 
@@ -68,8 +81,8 @@ impl App {
         set_log_filter(&config.logs.filter);
     }
 
-    /// A read of a projected value: cache → replica → primary. Where this process does not follow the events, or may
-    /// have lost its lease to one that writes them now, it cannot keep the cache true, and so asks a server each time.
+    /// A read of a projected value: cache → replica → primary. Where this process does not follow the events, or not
+    /// now, it cannot keep the cache true, and so asks a server each time.
     pub(crate) async fn cached<L, F>(
         &self,
         cache: &LiveCache<L>,
@@ -83,7 +96,7 @@ impl App {
         F: Future<Output = sqlx::Result<Loaded<L>>> + Send,
     {
         let freshness = self.as_of(org, cache.projection(), consistency).await?;
-        let follows = self.writing.as_ref().is_some_and(|writing| writing.store.leases_held());
+        let follows = self.follows(cache.projection());
         let (body, lookup, from) = if follows {
             // What the token names has been taken in by the caches, so a value of any age will do: it is brought up to date.
             let answer = cache.read(org, view, load).await?;
@@ -94,6 +107,13 @@ impl App {
         };
         let body = body.ok_or_else(|| Problem::not_found("the organisation has no such thing"))?;
         Ok(Reply { body, from: self.answered(lookup, from) })
+    }
+
+    /// Whether the caches are told what becomes of a projection. Not while the leases are gone: another process may write.
+    fn follows(&self, projection: Projection) -> bool {
+        let holds_leases = self.writing.as_ref().is_none_or(|writing| writing.store.leases_held());
+        holds_leases
+            && self.following.as_ref().is_some_and(|f| f.projections.is_current(projection))
     }
 
     /// Who answered; a hit is counted, because a statement counts itself where it runs.
@@ -114,20 +134,41 @@ impl App {
         consistency: Consistency,
     ) -> Result<Freshness, Problem> {
         let Consistency(Some(token)) = consistency else { return Ok(Freshness::Any) };
-        let writing = self.writing.as_ref().ok_or_else(|| {
-            Problem::unavailable("this process does not follow the writes; leave the token out, or ask one that hosts revenues or expenses")
+        let following = self.following.as_ref().ok_or_else(|| {
+            Problem::unavailable("this process does not follow the writes; leave the token out")
         })?;
         // Who waits holds room that others need: nobody waits for a write that was never made.
-        if !writing.store.has_given(org, token) {
+        if !self.was_given(following, org, token).await? {
             return Err(Problem::malformed(
                 "the header X-Consistency-Token is not one that a write of this organisation gave",
             ));
         }
         let wait = self.settings.load().read_your_writes_wait_ms.duration();
-        match writing.projections.wait_projected(projection, token, wait).await {
+        match following.projections.wait_projected(projection, token, wait).await {
             Some(lsn) => Ok(Freshness::AtLeast(lsn)),
             None => Err(Problem::unavailable("the write of the token is not yet projected")),
         }
+    }
+}
+
+impl App {
+    /// Whether a token names a write of an organisation. What another process has written lately is asked of the store.
+    async fn was_given(
+        &self,
+        following: &Following,
+        org: OrgId,
+        token: ConsistencyToken,
+    ) -> Result<bool, Problem> {
+        if token.shard != Shard::of(org) {
+            return Ok(false);
+        }
+        if token.position <= following.feed.heads()[token.shard.index()] {
+            return Ok(true);
+        }
+        if self.writing.as_ref().is_some_and(|writing| writing.store.leases_held()) {
+            return Ok(false);
+        }
+        Ok(is_committed(self.databases.write(Database::EventStore), token).await?)
     }
 }
 

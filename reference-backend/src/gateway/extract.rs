@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::app::App;
+use super::auth::Claims;
 use super::problem::Problem;
 use crate::domain::{CommandId, OrgId};
 use crate::events::ConsistencyToken;
@@ -35,17 +36,7 @@ impl FromRequestParts<Arc<App>> for Tenant {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let claims = app.verifier.verify(&parts.headers)?;
-        let path = RawPathParams::from_request_parts(parts, app)
-            .await
-            .map_err(|_| Problem::malformed("the path is not valid UTF-8"))?;
-        let org = path
-            .iter()
-            .find(|(name, _)| *name == "org")
-            .and_then(|(_, text)| OrgId::new(text.parse().ok()?).ok())
-            .ok_or_else(|| Problem::malformed("the organisation in the path is not a number"))?;
-        if claims.org != org {
-            return Err(Problem::other_organisation());
-        }
+        let org = own_organisation(claims, parts, app).await?;
         // Counted for whoever the token names: nobody can use up the rate of an organisation that is not theirs.
         app.rate_limit.check(org).map_err(|TooFast { wait }| Problem::too_fast(wait))?;
         Ok(Self(org))
@@ -62,6 +53,23 @@ impl FromRequestParts<Arc<App>> for Bearer {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         app.verifier.verify(&parts.headers).map(|_| Self)
     }
+}
+
+/// The organisation of the path, if the claims are its own.
+pub(super) async fn own_organisation(
+    claims: Claims,
+    parts: &mut Parts,
+    app: &Arc<App>,
+) -> Result<OrgId, Problem> {
+    let path = RawPathParams::from_request_parts(parts, app)
+        .await
+        .map_err(|_| Problem::malformed("the path is not valid UTF-8"))?;
+    let org = path
+        .iter()
+        .find(|(name, _)| *name == "org")
+        .and_then(|(_, text)| OrgId::new(text.parse().ok()?).ok())
+        .ok_or_else(|| Problem::malformed("the organisation in the path is not a number"))?;
+    if claims.org == org { Ok(org) } else { Err(Problem::other_organisation()) }
 }
 
 /// The `{id}` of the path.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use metrics::{Counter, Histogram, counter, histogram};
 
-const METHODS: [&str; 4] = ["GET", "POST", "PATCH", "other"];
+const METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "other"];
 const STATUS_MIN: usize = 100;
 const STATUSES: usize = 500;
 

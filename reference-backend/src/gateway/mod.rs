@@ -10,6 +10,7 @@ mod forward;
 mod fresh;
 mod guard;
 mod meter;
+mod page;
 mod problem;
 mod reply;
 mod router;
@@ -23,6 +24,8 @@ pub(crate) use extract::{
     Params, Tenant,
 };
 pub(crate) use fresh::Fresh;
+pub(crate) use page::PageTenant;
 pub(crate) use problem::Problem;
 pub(crate) use reply::Reply;
+pub(crate) use server::open;
 pub use server::{ServeError, serve};

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::app::{App, Writing};
+use super::app::{App, Following, Writing};
 use super::auth::Verifier;
 use super::forward::Targets;
 use super::guard::Admission;
@@ -21,11 +21,13 @@ use super::router::router;
 use crate::cache::Caches;
 use crate::config::{Config, Settings};
 use crate::db::{Database, Databases, DbError};
-use crate::events::{EventStore, StartError};
+use crate::events::{EventStore, Feed, StartError, snapshots};
+use crate::jobs;
 use crate::objects::{self, Objects};
 use crate::ota::ChannelManager;
 use crate::partitioning::{self, PartitionError};
 use crate::projections::{ProjectionError, Projections};
+use crate::pubsub::{self, Hub};
 use crate::resilience::RateLimit;
 use crate::services::{self, Service};
 use crate::telemetry::Metrics;
@@ -92,8 +94,21 @@ pub async fn serve(
     let interval = config.monitoring.upkeep_interval_ms.duration();
     upkeep.spawn(metrics.upkeep(interval, closing.clone()));
     upkeep.spawn(tend(Arc::clone(&app), interval, closing.clone()));
+    if let Some(Writing { store }) = &app.writing {
+        let events = store.subscribe(&app.databases, store.feed().heads());
+        let settings = config.snapshots.clone();
+        let snapshots = snapshots::follow(app.databases.clone(), events, settings, closing.clone());
+        upkeep.spawn(snapshots);
+    }
     let warm = services::warm(Arc::clone(&app), hosted.to_vec(), config.cache.warm_first_pages);
     upkeep.spawn(closing.clone().run_until_cancelled_owned(warm));
+    let (first_pages, at_once) = (config.cache.warm_first_pages, config.cache.warm_at_once);
+    let listed = services::warm_listed(Arc::clone(&app), hosted.to_vec(), first_pages, at_once);
+    upkeep.spawn(closing.clone().run_until_cancelled_owned(listed));
+    // Ends at the first moment of a stop: a run that is given back is taken over the sooner.
+    let jobs_stop = stop.child_token();
+    upkeep.spawn(jobs::run_schedules(Arc::clone(&app), jobs_stop.clone()));
+    let subscriptions = pubsub::begin(&app, &config.pubsub, &stop);
     if hosted.iter().any(|service| KEEPERS.contains(service)) {
         let app = Arc::clone(&app);
         let sweeping = async move { objects::sweeping(&app.objects, &app.databases).await };
@@ -102,9 +117,13 @@ pub async fn serve(
 
     let served = answer(Arc::clone(&app), config.server.listen, hosted, stop, listening).await;
 
+    jobs_stop.cancel();
+    subscriptions.stop().await;
     if let Some(writing) = &app.writing {
         writing.store.stop().await;
-        writing.projections.stop().await;
+    }
+    if let Some(following) = &app.following {
+        following.projections.stop().await;
     }
     closing.cancel();
     upkeep.close();
@@ -113,7 +132,8 @@ pub async fn serve(
     served
 }
 
-async fn open(
+/// One process's state, ready to answer; what [`serve`] does before it listens.
+pub(crate) async fn open(
     config: &Config,
     secret: &SecretString,
     hosted: &[Service],
@@ -123,26 +143,20 @@ async fn open(
     let today = Utc::now().date_naive();
     let horizon = partitioning::horizon(databases.write(Database::Finance), today).await?;
     let caches = Arc::new(Caches::new(&config.cache));
-    let writes = [Service::Revenues, Service::Expenses];
-    let writing = if hosted.iter().any(|service| writes.contains(service)) {
-        let store = EventStore::start(&databases, &config.event_store).await?;
-        let observer = Arc::clone(&caches);
-        let projections =
-            Projections::start(&databases, &store, &config.projections, observer).await?;
-        Some(Writing { store, projections })
-    } else {
-        None
-    };
+    let (writing, following) = take_part(config, hosted, &databases, &caches).await?;
     Ok(Arc::new(App {
         settings: ArcSwap::from_pointee(config.server.clone()),
         admission: Arc::new(Admission::new(config)),
+        config: Arc::new(config.clone()),
         verifier: Verifier::new(secret, config.auth.leeway_seconds),
         databases,
         caches,
         objects: Objects::new(&config.objects),
         writing,
+        following,
         horizon: ArcSwap::from_pointee(horizon),
         metrics,
+        realtime: Arc::new(Hub::new(&config.pubsub.realtime)),
         hosted: hosted.to_vec(),
         rate_limit: RateLimit::new(config.resilience.rate_limit),
         bulkheads: config.resilience.bulkheads.clone(),
@@ -151,6 +165,30 @@ async fn open(
         cache_reads: counter!("backend_reads_total",
             "source" => "cache", "server" => "cache", "reason" => "none"),
     }))
+}
+
+/// Starts to write events and project them, or to follow who does, as the hosted services need.
+async fn take_part(
+    config: &Config,
+    hosted: &[Service],
+    databases: &Databases,
+    caches: &Arc<Caches>,
+) -> Result<(Option<Writing>, Option<Following>), ServeError> {
+    let appends = hosted.iter().any(|service| service.appends_events());
+    let observer = Arc::new(pubsub::Counted::new(Arc::clone(caches) as _, appends));
+    if appends {
+        let store = EventStore::start(databases, &config.event_store).await?;
+        let projections = Projections::start(databases, &store, config, observer).await?;
+        let feed = Arc::clone(store.feed());
+        return Ok((Some(Writing { store }), Some(Following { feed, projections })));
+    }
+    if !hosted.iter().any(|service| service.shows_events()) {
+        return Ok((None, None));
+    }
+    let feed = Feed::of_store(databases).await.map_err(ProjectionError::from)?;
+    let feed = Arc::new(feed);
+    let projections = Projections::watch(databases, &feed, config, observer).await?;
+    Ok((None, Some(Following { feed, projections })))
 }
 
 /// Accepts and answers until told to stop; then gives what is in flight a bounded time.

@@ -1,5 +1,7 @@
 //! How far a projection is: read at start, moved in the transaction that writes the rows.
 
+use std::collections::BTreeSet;
+
 use sqlx::PgExecutor;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnection, PgPool};
@@ -50,32 +52,109 @@ impl ProjectionError {
     }
 }
 
-/// The checkpoint of each shard; made at 0 where there is none.
-pub(super) async fn read(
-    pool: &PgPool,
+/// One epoch per shard: how often its rows were written otherwise than from the next events.
+pub(super) type Epochs = [i64; Shard::COUNT];
+
+/// The checkpoint of each shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Checkpoint {
+    pub(super) positions: Positions,
+    pub(super) epochs: Epochs,
+}
+
+/// Makes the checkpoint at 0 where there is none.
+pub(super) async fn make(
+    executor: impl PgExecutor<'_>,
     projection: Projection,
-) -> Result<Positions, ProjectionError> {
+) -> Result<(), sqlx::Error> {
     let shards: Vec<i16> = Shard::all().map(Shard::number).collect();
-    sqlx::query(
-        "INSERT INTO projection_checkpoints (projection, shard, position) \
-         SELECT $1, shard, 0 FROM unnest($2::smallint[]) AS s (shard) ON CONFLICT DO NOTHING",
+    let make = "INSERT INTO projection_checkpoints (projection, shard, position) \
+                SELECT $1, shard, 0 FROM unnest($2::smallint[]) AS s (shard) ON CONFLICT DO NOTHING";
+    sqlx::query(make).bind(projection.name()).bind(shards).execute(executor).await.map(drop)
+}
+
+/// The checkpoint of each shard; at 0 where there is none.
+pub(super) async fn read(
+    executor: impl PgExecutor<'_>,
+    projection: Projection,
+) -> Result<Checkpoint, sqlx::Error> {
+    let rows: Vec<(i16, i64, i64)> = sqlx::query_as(
+        "SELECT shard, position, epoch FROM projection_checkpoints WHERE projection = $1",
     )
     .bind(projection.name())
-    .bind(shards)
-    .execute(pool)
+    .fetch_all(executor)
     .await?;
-    let rows: Vec<(i16, i64)> =
-        sqlx::query_as("SELECT shard, position FROM projection_checkpoints WHERE projection = $1")
-            .bind(projection.name())
-            .fetch_all(pool)
-            .await?;
-    let mut positions = Positions::default();
-    for (shard, position) in rows {
+    let mut found = Checkpoint::default();
+    for (shard, position, epoch) in rows {
         if let Some(shard) = Shard::from_number(shard) {
-            positions[shard.index()] = position;
+            found.positions[shard.index()] = position;
+            found.epochs[shard.index()] = epoch;
         }
     }
-    Ok(positions)
+    Ok(found)
+}
+
+/// What a look from outside finds.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    pub(super) checkpoint: Checkpoint,
+    /// A place in the log at or after the commit of all that.
+    pub(super) lsn: Lsn,
+    /// Events after those seen that are in no table.
+    pub(super) set_aside: BTreeSet<(Shard, i64)>,
+}
+
+/// One statement, so that all is of one snapshot. Who sees a commit finds the log flushed beyond it.
+const LOOK: &str = "\
+    SELECT c.shard, c.position, c.epoch, \
+           pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint, \
+           ARRAY(SELECT d.position FROM projection_dead_letters d WHERE d.projection = $1 \
+                 AND d.shard = c.shard AND d.position > s.position AND d.position <= c.position) \
+    FROM projection_checkpoints c \
+    JOIN unnest($2::smallint[], $3::bigint[]) AS s (shard, position) USING (shard) \
+    WHERE c.projection = $1";
+
+/// How far a projection is that another process writes, for who has seen some of it.
+pub(super) async fn look(
+    pool: &PgPool,
+    projection: Projection,
+    seen: &Positions,
+) -> Result<Look, sqlx::Error> {
+    let shards: Vec<i16> = Shard::all().map(Shard::number).collect();
+    let rows: Vec<(i16, i64, i64, i64, Vec<i64>)> = sqlx::query_as(LOOK)
+        .bind(projection.name())
+        .bind(shards)
+        .bind(&seen[..])
+        .fetch_all(pool)
+        .await?;
+    let mut look = Look::default();
+    for (shard, position, epoch, lsn, set_aside) in rows {
+        if let Some(shard) = Shard::from_number(shard) {
+            look.checkpoint.positions[shard.index()] = position;
+            look.checkpoint.epochs[shard.index()] = epoch;
+            look.lsn = look.lsn.max(Lsn::from_bytes(lsn));
+            look.set_aside.extend(set_aside.into_iter().map(|position| (shard, position)));
+        }
+    }
+    Ok(look)
+}
+
+/// Begins to write a shard's rows otherwise than from the next events: keeps the projection out until the transaction ends, and
+/// raises the epoch, so that no process goes on showing what it holds of the rows in memory. First statement of the
+/// transaction. Returns the position up to which the rows must hold the events.
+pub(crate) async fn correct(
+    connection: &mut PgConnection,
+    projection: Projection,
+    shard: Shard,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "UPDATE projection_checkpoints SET epoch = epoch + 1 \
+         WHERE projection = $1 AND shard = $2 RETURNING position",
+    )
+    .bind(projection.name())
+    .bind(shard.number())
+    .fetch_one(connection)
+    .await
 }
 
 /// The positions after a batch, which never go back.

@@ -16,10 +16,7 @@ pub(super) async fn write(
     connection: &mut PgConnection,
     events: &[&RecordedEvent],
 ) -> Result<(), sqlx::Error> {
-    let is_revenue = |event: &RecordedEvent| matches!(event.event, Event::RevenueRecorded(_));
-    let (revenues, expenses): (Vec<_>, Vec<_>) = events.iter().partition(|event| is_revenue(event));
-    insert_entries(connection, INSERT_REVENUES, revenues).await?;
-    insert_entries(connection, INSERT_EXPENSES, expenses).await?;
+    insert_events(connection, events).await?;
     let added = added_by_property(events);
     let stored = read_balances(connection, &added).await?;
     let changed = added.iter().flat_map(|(property, days)| {
@@ -27,6 +24,17 @@ pub(super) async fn write(
         add(stored, days).into_iter().map(|row| (*property, row))
     });
     write_balances(connection, changed.collect()).await
+}
+
+/// Writes the entries of events.
+pub(super) async fn insert_events(
+    connection: &mut PgConnection,
+    events: &[&RecordedEvent],
+) -> Result<(), sqlx::Error> {
+    let is_revenue = |event: &RecordedEvent| matches!(event.event, Event::RevenueRecorded(_));
+    let (revenues, expenses): (Vec<_>, Vec<_>) = events.iter().partition(|event| is_revenue(event));
+    insert_entries(connection, INSERT_REVENUES, revenues).await?;
+    insert_entries(connection, INSERT_EXPENSES, expenses).await
 }
 
 macro_rules! insert_entries {
@@ -90,7 +98,7 @@ fn added_by_property(events: &[&RecordedEvent]) -> BTreeMap<Property, BTreeMap<N
 type BalanceRow = (i64, Uuid, NaiveDate, i64, i64, i64);
 
 /// Per property: the last row before the first day added to, and all rows from that day on, by date.
-async fn read_balances(
+pub(super) async fn read_balances(
     connection: &mut PgConnection,
     added: &BTreeMap<Property, BTreeMap<NaiveDate, Added>>,
 ) -> Result<BTreeMap<Property, Vec<Balance>>, sqlx::Error> {
@@ -130,7 +138,7 @@ async fn read_balances(
 }
 
 /// Through the parent with `ON CONFLICT`, which locks the partitions it touches; `UPDATE … FROM` would lock all of them.
-async fn write_balances(
+pub(super) async fn write_balances(
     connection: &mut PgConnection,
     rows: Vec<(Property, Balance)>,
 ) -> Result<(), sqlx::Error> {

@@ -16,7 +16,8 @@ use super::{Observer, Projection, ProjectionError, checkpoint, dead_letter, fina
 use crate::config;
 use crate::db::{Databases, Lsn};
 use crate::domain::RecordedEvent;
-use crate::events::{Positions, Slice, Subscription, halves};
+use crate::events::{Positions, Shard, Slice, Subscription, halves};
+use crate::pubsub::Flow;
 
 pub(super) struct Follower {
     projection: Projection,
@@ -175,6 +176,7 @@ impl Follower {
             Ok(lsn) => {
                 error!(%error, %shard, position, "{name} has set an event aside; its tables lack it");
                 self.dead_letters.increment(1);
+                Flow::of(name).dead_lettered(1);
                 self.observer.begin(self.projection, shard, position);
                 self.told = checkpoint::after(self.told, part);
                 self.progress.committed(self.told, lsn);
@@ -218,7 +220,7 @@ impl Follower {
                 finance::write(&mut transaction, events).await?;
             }
             (Change::Rows(events), Projection::FinanceSummary) => {
-                summary::write(&mut transaction, events).await?;
+                summary::write(&mut transaction, summary::Into::Live, events).await?;
             }
             (Change::DeadLetter(event, reason), projection) => {
                 dead_letter::keep(&mut transaction, projection, event, reason).await?;
@@ -234,13 +236,17 @@ impl Follower {
     /// what it covers need not be written, but must be told.
     async fn find_checkpoint(&mut self) -> Result<Moved, ProjectionError> {
         let pool = self.db.write(self.projection.database());
-        let found = checkpoint::read(pool, self.projection).await?;
+        let found = checkpoint::read(pool, self.projection).await?.positions;
         let back = found.iter().zip(&self.positions).any(|(found, before)| found < before);
         warn!(from = ?self.positions, to = ?found, "checkpoint of {} has moved", self.projection.name());
         self.positions = found;
         if back {
             self.subscription.seek(found);
             self.told = found;
+            self.progress.went_back(found);
+            for shard in Shard::all() {
+                self.observer.begin(self.projection, shard, found[shard.index()]);
+            }
             return Ok(Moved::Back);
         }
         Ok(Moved::Forward)

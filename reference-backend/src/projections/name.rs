@@ -1,5 +1,7 @@
 //! The projections there are.
 
+use std::str::FromStr;
+
 use crate::db::Database;
 
 /// A follower of the event store.
@@ -29,5 +31,21 @@ impl Projection {
             Self::Finance => Database::Finance,
             Self::FinanceSummary => Database::ReadModels,
         }
+    }
+}
+
+/// A name that no projection has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("projection {name:?}: expected one of {}", Projection::ALL.map(Projection::name).join(", "))]
+pub struct UnknownProjection {
+    name: String,
+}
+
+impl FromStr for Projection {
+    type Err = UnknownProjection;
+
+    fn from_str(name: &str) -> Result<Self, UnknownProjection> {
+        let found = Self::ALL.into_iter().find(|projection| projection.name() == name);
+        found.ok_or_else(|| UnknownProjection { name: name.to_owned() })
     }
 }

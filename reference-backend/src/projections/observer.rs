@@ -14,6 +14,10 @@ pub trait Observer: Debug + Send + Sync + 'static {
     /// those after it.
     fn begin(&self, projection: Projection, shard: Shard, position: i64);
 
+    /// Rows of a shard's organisations are of this epoch from now on: they were built anew, or repaired, otherwise than by the
+    /// next events. What is held of an older epoch is to be loaded again.
+    fn corrected(&self, _projection: Projection, _shard: Shard, _epoch: i64) {}
+
     /// Events of one shard, in order and without gaps, after their transaction was committed and before anyone who waits for
     /// them is told.
     fn committed<'a>(

@@ -8,10 +8,12 @@ use std::time::Duration;
 use chrono::Utc;
 use metrics::{Gauge, gauge};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Projection;
 use crate::db::Lsn;
 use crate::events::{ConsistencyToken, Feed, Positions, Shard};
+use crate::pubsub::Lag;
 
 /// Commits remembered. At 25 ms each this is six seconds, far longer than replicas lag.
 const COMMITS_MAX: usize = 256;
@@ -31,9 +33,12 @@ pub(super) struct Progress {
     commits: Mutex<VecDeque<Commit>>,
     changed: watch::Sender<()>,
     paused: AtomicBool,
+    /// The last look that worked, where another process writes the projection.
+    looked: Mutex<Option<Instant>>,
     lag_seconds: Gauge,
     behind_events: Gauge,
     paused_gauge: Gauge,
+    lag: Lag,
 }
 
 impl Progress {
@@ -44,9 +49,11 @@ impl Progress {
             commits: Mutex::new(VecDeque::from([Commit { positions, lsn }])),
             changed: watch::Sender::new(()),
             paused: AtomicBool::new(false),
+            looked: Mutex::default(),
             lag_seconds: gauge!("backend_projection_lag_seconds", "projection" => name),
             behind_events: gauge!("backend_projection_behind_events", "projection" => name),
             paused_gauge: gauge!("backend_projection_paused", "projection" => name),
+            lag: Lag::of(name),
         }
     }
 
@@ -59,6 +66,24 @@ impl Progress {
             commits.push_back(Commit { positions, lsn });
         }
         self.changed.send_replace(());
+    }
+
+    /// The tables have lost what was in them: no commit from before shows an event any more.
+    pub(super) fn went_back(&self, positions: Positions) {
+        let mut commits = self.commits();
+        let lsn = commits.back().map_or_else(Lsn::default, |commit| commit.lsn);
+        *commits = VecDeque::from([Commit { positions, lsn }]);
+    }
+
+    /// Takes note that the projection was looked at just now, where another process writes it.
+    pub(super) fn looked(&self) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether nothing older than `limit` is known: always so where this process itself writes the projection.
+    pub(super) fn is_current(&self, limit: Duration) -> bool {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.is_none_or(|at| at.elapsed() <= limit)
     }
 
     pub(super) fn positions(&self) -> Positions {
@@ -100,7 +125,8 @@ impl Progress {
     pub(super) fn publish(&self, feed: &Feed) {
         let (positions, heads) = (self.positions(), feed.heads());
         let behind = heads.iter().zip(&positions).map(|(head, position)| (head - position).max(0));
-        self.behind_events.set(behind.sum::<i64>() as f64);
+        let behind: i64 = behind.sum();
+        self.behind_events.set(behind as f64);
         let oldest = Shard::all()
             .filter(|shard| positions[shard.index()] < heads[shard.index()])
             .filter_map(|shard| {
@@ -110,6 +136,7 @@ impl Progress {
             .min();
         let age = oldest.map_or(0.0, |at| (Utc::now() - at).as_seconds_f64());
         self.lag_seconds.set(age.max(0.0));
+        self.lag.set(behind, age);
     }
 
     fn commits(&self) -> std::sync::MutexGuard<'_, VecDeque<Commit>> {

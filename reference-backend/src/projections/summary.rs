@@ -42,8 +42,12 @@ impl<'a> Added<'a> {
 
 /// The document is written again only when a category is new; otherwise the same value keeps the update off the GIN index.
 /// Sorted by bytes, as this program sorts.
-const UPSERT: &str = "\
-INSERT INTO finance_summaries AS s
+macro_rules! upsert {
+    ($table:literal) => {
+        concat!(
+            "INSERT INTO ",
+            $table,
+            " AS s
     (org_id, property_id, revenue_cents, expense_cents, entry_count, last_entry_date, version, doc)
 SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::date[],
     $7::int[], $8::jsonb[])
@@ -62,11 +66,27 @@ ON CONFLICT (org_id, property_id) DO UPDATE SET
             SELECT coalesce(jsonb_agg(DISTINCT c COLLATE \"C\" ORDER BY c COLLATE \"C\"), '[]')
             FROM jsonb_array_elements_text(
                 coalesce(s.doc -> 'expense_categories', '[]') || (EXCLUDED.doc -> 'expense_categories')) AS c))
-    END";
+    END"
+        )
+    };
+}
+
+const UPSERT_LIVE: &str = upsert!("finance_summaries");
+const UPSERT_REBUILD: &str = upsert!("finance_summaries_rebuild");
+
+/// Which table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Into {
+    /// The one that reads are answered from.
+    Live,
+    /// The one that is being built beside it.
+    Rebuild,
+}
 
 /// Adds the events to the summaries, sorted by key, so that two writers cannot lock each other out.
 pub(super) async fn write(
     connection: &mut PgConnection,
+    into: Into,
     events: &[&RecordedEvent],
 ) -> Result<(), sqlx::Error> {
     let mut added: BTreeMap<(OrgId, PropertyId), Added<'_>> = BTreeMap::new();
@@ -82,7 +102,11 @@ pub(super) async fn write(
     let versions: Vec<i32> = added.values().map(|new| new.version.get()).collect();
     let docs: Vec<Json<&Categories<'_>>> =
         added.values().map(|new| Json(&new.categories)).collect();
-    sqlx::query(UPSERT)
+    let upsert = match into {
+        Into::Live => UPSERT_LIVE,
+        Into::Rebuild => UPSERT_REBUILD,
+    };
+    sqlx::query(upsert)
         .bind(orgs)
         .bind(properties)
         .bind(revenues)

@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::rows::{At, BalanceRow, split};
+use super::rows::{At, BalanceRow, Stand, split};
 use crate::cache::{Balances, CashBook, CashView, Loaded, Position, WINDOW_DAYS, window_start};
 use crate::db::{Database, Freshness};
 use crate::domain::{Day, OrgId, PropertyId};
@@ -99,8 +99,9 @@ const PERIOD: &str = "\
 
 /// Each property's days from $2 on, and its last one before. Read within one partition, from its primary key.
 const BOOK: &str = "\
-    SELECT c.position, b.property_id, b.date, b.opening_cents, b.revenue_cents, b.expense_cents, b.closing_cents \
-    FROM (SELECT coalesce(max(position), 0) AS position FROM projection_checkpoints \
+    SELECT c.position, c.epoch, b.property_id, b.date, b.opening_cents, b.revenue_cents, b.expense_cents, b.closing_cents \
+    FROM (SELECT coalesce(max(position), 0) AS position, coalesce(max(epoch), 0) AS epoch \
+          FROM projection_checkpoints \
           WHERE projection = 'finance' AND shard = $3) AS c \
     LEFT JOIN ( \
         SELECT property_id, date, opening_cents, revenue_cents, expense_cents, closing_cents \
@@ -122,9 +123,9 @@ pub(super) async fn load(
     let mut reader = app.databases.read(Database::Finance, freshness);
     let query = || sqlx::query_as(BOOK).bind(org.get()).bind(from).bind(Shard::of(org).number());
     let found: Vec<At<BalanceRow>> = reader.fetch_all(query).await?;
-    let (position, rows) = split(found, BalanceRow::checked);
+    let (Stand { position, epoch }, rows) = split(found, BalanceRow::checked);
     let value = CashBook::new(from, rows);
-    Ok(Loaded { value, position, from: reader.source().server() })
+    Ok(Loaded { value, position, epoch, from: reader.source().server() })
 }
 
 #[cfg(test)]

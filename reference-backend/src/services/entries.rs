@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::properties;
-use super::rows::{At, EntryRow, split};
+use super::rows::{At, EntryRow, Stand, split};
 use crate::cache::{Cursor, FirstPage, Loaded, PAGE_ROWS, Page, Row, Side};
 use crate::db::{Database, Freshness};
 use crate::domain::{
@@ -163,9 +163,9 @@ pub(super) async fn load(
     side: Side,
     freshness: Freshness,
 ) -> sqlx::Result<Loaded<FirstPage>> {
-    let (position, rows, from) =
+    let (Stand { position, epoch }, rows, from) =
         fetch(app, org, side, &Listing::default(), PAGE_ROWS, freshness).await?;
-    Ok(Loaded { value: FirstPage::new(side, rows), position, from })
+    Ok(Loaded { value: FirstPage::new(side, rows), position, epoch, from })
 }
 
 /// Entries of one side from $2 to $3, strictly below the row ($4, $5), newest first. Served by the primary key, month by
@@ -173,8 +173,9 @@ pub(super) async fn load(
 macro_rules! entries_of {
     ($table:literal) => {
         concat!(
-            "SELECT c.position, e.id, e.property_id, e.category, e.amount_cents, e.date, e.recorded_at \
-             FROM (SELECT coalesce(max(position), 0) AS position FROM projection_checkpoints \
+            "SELECT c.position, c.epoch, e.id, e.property_id, e.category, e.amount_cents, e.date, e.recorded_at \
+             FROM (SELECT coalesce(max(position), 0) AS position, coalesce(max(epoch), 0) AS epoch \
+                   FROM projection_checkpoints \
                    WHERE projection = 'finance' AND shard = $7) AS c \
              LEFT JOIN ( \
                  SELECT id, property_id, category, amount_cents, date, recorded_at FROM ",
@@ -190,7 +191,7 @@ macro_rules! entries_of {
 const REVENUES: &str = entries_of!("revenues_partitioned");
 const EXPENSES: &str = entries_of!("expenses_partitioned");
 
-/// The rows of a listing and one more if there is one, the position they were read at, and the server.
+/// The rows of a listing and one more if there is one, where they were read, and the server.
 async fn fetch(
     app: &App,
     org: OrgId,
@@ -198,7 +199,7 @@ async fn fetch(
     listing: &Listing,
     limit: usize,
     freshness: Freshness,
-) -> sqlx::Result<(i64, Vec<Row>, &'static str)> {
+) -> sqlx::Result<(Stand, Vec<Row>, &'static str)> {
     let statement = match side {
         Side::Revenues => REVENUES,
         Side::Expenses => EXPENSES,
@@ -222,8 +223,8 @@ async fn fetch(
     };
     let mut reader = app.databases.read(Database::Finance, freshness);
     let found: Vec<At<EntryRow>> = reader.fetch_all(query).await?;
-    let (position, rows) = split(found, EntryRow::checked);
-    Ok((position, rows, reader.source().server()))
+    let (stand, rows) = split(found, EntryRow::checked);
+    Ok((stand, rows, reader.source().server()))
 }
 
 #[cfg(test)]

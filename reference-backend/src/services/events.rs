@@ -9,9 +9,10 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::accounts;
 use crate::db::Database;
 use crate::domain::{CommandId, Entry, PropertyId, RecordedEvent, Version};
-use crate::events::{read_events, snapshot_version};
+use crate::events::{read_events, read_snapshot};
 use crate::gateway::{
     App, Consistency, OrgPath, Params, Problem, Refusals, Reply, Tenant, TokenHeader,
 };
@@ -21,7 +22,7 @@ const LIMIT: i64 = 100;
 const LIMIT_MAX: i64 = 1_000;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(list))
+    OpenApiRouter::new().routes(routes!(list)).merge(accounts::routes())
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -84,7 +85,7 @@ async fn list(
     }
     let freshness = app.as_of(org, Projection::Finance, consistency).await?;
     let mut reader = app.databases.read(Database::EventStore, freshness);
-    let snapshot_version = snapshot_version(&mut reader, org, property).await?;
+    let snapshot_version = read_snapshot(&mut reader, org, property).await?.latest.version;
     let after = after_version.unwrap_or(Version::ZERO);
     let events = read_events(&mut reader, org, property, after, limit).await?;
     let events = events.iter().map(EventAnswer::from).collect();

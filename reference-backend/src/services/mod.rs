@@ -1,6 +1,7 @@
 //! The services, one file each: its routes and what they do. They know the organisation from the token, the caches, the
 //! databases and the event store; they never look at headers or statuses beyond what `gateway` hands them.
 
+mod accounts;
 mod attachments;
 mod branding;
 mod cash;
@@ -35,4 +36,4 @@ mod warm;
 
 pub use day_close::{CloseError, Night, audit_all};
 pub use service::{Service, UnknownService};
-pub(crate) use warm::warm;
+pub(crate) use warm::{warm, warm_listed};

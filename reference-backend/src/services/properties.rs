@@ -251,7 +251,9 @@ async fn noted<T: Send + 'static>(
         let written = write.await;
         match &written {
             Ok(written) => app.caches.properties.written(org, written.token.0).await,
-            Err(_) => app.caches.properties.forget(org).await,
+            // Refused, and so not written.
+            Err(problem) if problem.status.is_client_error() => {}
+            Err(_) => app.caches.properties.unknown(org).await,
         }
         written
     });

@@ -7,7 +7,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::rows::{At, SummaryRow, split};
+use super::rows::{At, Stand, SummaryRow, split};
 use crate::cache::{All, Loaded, Summaries, Summary, SummaryView};
 use crate::db::{Database, Freshness};
 use crate::domain::{OrgId, PropertyId};
@@ -47,9 +47,10 @@ async fn one(
 }
 
 const SUMMARIES: &str = "\
-    SELECT c.position, s.property_id, s.revenue_cents, s.expense_cents, s.entry_count, \
+    SELECT c.position, c.epoch, s.property_id, s.revenue_cents, s.expense_cents, s.entry_count, \
            s.last_entry_date, s.version, s.doc \
-    FROM (SELECT coalesce(max(position), 0) AS position FROM projection_checkpoints \
+    FROM (SELECT coalesce(max(position), 0) AS position, coalesce(max(epoch), 0) AS epoch \
+          FROM projection_checkpoints \
           WHERE projection = 'finance-summary' AND shard = $2) AS c \
     LEFT JOIN finance_summaries AS s ON s.org_id = $1";
 
@@ -61,6 +62,7 @@ pub(super) async fn load(
     let mut reader = app.databases.read(Database::ReadModels, freshness);
     let query = || sqlx::query_as(SUMMARIES).bind(org.get()).bind(Shard::of(org).number());
     let found: Vec<At<SummaryRow>> = reader.fetch_all(query).await?;
-    let (position, rows) = split(found, SummaryRow::checked);
-    Ok(Loaded { value: rows.into_iter().collect(), position, from: reader.source().server() })
+    let (Stand { position, epoch }, rows) = split(found, SummaryRow::checked);
+    let value = rows.into_iter().collect();
+    Ok(Loaded { value, position, epoch, from: reader.source().server() })
 }

@@ -1,7 +1,7 @@
 //! Rows as the read statements give them, and their way to checked values.
 //!
 //! A statement for a cached value starts from the projection's checkpoint and left-joins the rows, so that it tells the
-//! position of its own snapshot, on whichever server and even when there are no rows.
+//! position and the epoch of its own snapshot, on whichever server and even when there are no rows.
 
 use std::collections::BTreeSet;
 
@@ -18,17 +18,26 @@ use crate::domain::{PropertyId, Version};
 #[derive(Debug, FromRow)]
 pub(super) struct At<T: for<'r> FromRow<'r, sqlx::postgres::PgRow>> {
     pub(super) position: i64,
+    pub(super) epoch: i64,
     #[sqlx(flatten)]
     pub(super) row: T,
 }
 
-/// The position of a snapshot, and its rows.
-pub(super) fn split<T, U>(found: Vec<At<T>>, checked: impl Fn(T) -> Option<U>) -> (i64, Vec<U>)
+/// Where the projection stood in a snapshot.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Stand {
+    pub(super) position: i64,
+    pub(super) epoch: i64,
+}
+
+/// Where a snapshot stands, and its rows.
+pub(super) fn split<T, U>(found: Vec<At<T>>, checked: impl Fn(T) -> Option<U>) -> (Stand, Vec<U>)
 where
     T: for<'r> FromRow<'r, sqlx::postgres::PgRow>,
 {
-    let position = found.first().map_or(0, |at| at.position);
-    (position, found.into_iter().filter_map(|at| checked(at.row)).collect())
+    let stand = |at: &At<T>| Stand { position: at.position, epoch: at.epoch };
+    let stand = found.first().map_or_else(Stand::default, stand);
+    (stand, found.into_iter().filter_map(|at| checked(at.row)).collect())
 }
 
 /// A daily balance, or nothing where the left join found none.

@@ -123,6 +123,26 @@ impl Service {
         }
     }
 
+    /// Whether it adds events: the process that hosts it holds the leases of the event store.
+    pub(crate) const fn appends_events(self) -> bool {
+        matches!(self, Self::Revenues | Self::Expenses)
+    }
+
+    /// Whether it shows what events lead to: the process that hosts it follows the event store.
+    pub(crate) const fn shows_events(self) -> bool {
+        matches!(
+            self,
+            Self::Revenues
+                | Self::Expenses
+                | Self::Cash
+                | Self::Events
+                | Self::ReadModels
+                | Self::Realtime
+                | Self::Reports
+                | Self::NightAudit
+        )
+    }
+
     /// Its routes, and what the OpenAPI document says of them.
     pub(crate) fn routes(self) -> OpenApiRouter<Arc<App>> {
         match self {

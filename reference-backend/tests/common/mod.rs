@@ -4,6 +4,7 @@
 //! fsync, which only tests may: nothing here outlives the operating system's cache.
 
 mod explain;
+pub(crate) mod program;
 mod template;
 
 use std::collections::HashMap;
@@ -343,8 +344,7 @@ impl Backend {
         let events = EventStore::start(&db, &config.event_store).await.unwrap();
         let told = Arc::new(Told::default());
         let observer = Arc::clone(&told);
-        let projections =
-            Projections::start(&db, &events, &config.projections, observer).await.unwrap();
+        let projections = Projections::start(&db, &events, config, observer).await.unwrap();
         Self { db, events, projections, told }
     }
 

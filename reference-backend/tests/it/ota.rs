@@ -199,9 +199,18 @@ async fn without_a_channel_manager_the_service_says_so() {
 
 #[tokio::test]
 async fn a_slow_channel_manager_takes_no_more_than_its_own_room() {
-    let settings = "[ota.calls]\nin_flight_max = 2\ntimeout_ms = 60000\n\
-        [resilience.bulkheads]\nservices = { ota = 4 }\n[database.pools]\nwrite_connections = 1";
-    let all = Exchanges::start(settings).await;
+    // Either of the two rooms is enough: that of the service, and that of the calls.
+    for (service, calls, named) in [(64, 2, "the channel manager"), (2, 32, "`ota`")] {
+        slow(service, calls, named).await;
+    }
+}
+
+async fn slow(service: usize, calls: usize, named: &str) {
+    let settings = format!(
+        "[ota.calls]\nin_flight_max = {calls}\ntimeout_ms = 60000\n\
+         [resilience.bulkheads]\nservices = {{ ota = {service} }}\n[database.pools]\nwrite_connections = 1"
+    );
+    let all = Exchanges::start(&settings).await;
     all.behave(json!({"delay_ms": 60_000})).await;
     let waiting = async {
         let exchanges = (0..8).map(|_| all.exchange("push"));
@@ -211,12 +220,19 @@ async fn a_slow_channel_manager_takes_no_more_than_its_own_room() {
         until("two calls in flight", || async { all.seen("in_flight").await == 2 }).await;
         let more = all.exchange("push").await;
         assert_eq!(more.headers()["retry-after"], "1");
-        assert_eq!(problem_of(more).await.0, 503);
+        let (status, detail) = problem_of(more).await;
+        assert_eq!(status, 503);
+        assert!(detail.contains(named), "{detail}");
         for path in ["", "/properties", "/cash/position", "/revenues", "/rooms"] {
             assert_eq!(all.server.get(1, path).await.status(), StatusCode::OK, "{path}");
         }
-        // Writes of the same database too: no connection is held while the channel manager is asked.
-        assert_eq!(all.connect(1, "H1").await.status(), StatusCode::OK);
+        // Writes, of the same database too: no connection is held while the channel manager is asked.
+        let rename =
+            all.server.request(Method::PATCH, 1, "/v1/orgs/1").json(&json!({"name": "Inn"}));
+        assert_eq!(rename.send().await.unwrap().status(), StatusCode::OK);
+        let room = json!({"property": first_property(1), "name": "1", "kind": "single", "beds": 1});
+        let room = all.server.post(1, "rooms", Uuid::now_v7(), &room).await;
+        assert_eq!(room.status(), StatusCode::CREATED);
         all.behave(json!({"delay_ms": 0})).await;
     };
     let (answers, ()) = tokio::join!(waiting, meanwhile);

@@ -24,7 +24,10 @@ impl Process {
     /// Starts to serve; `services` as on the command line.
     pub(crate) fn serve(config: &Config, services: &str) -> Self {
         let settings = NamedTempFile::new().unwrap();
-        std::fs::write(settings.path(), toml::to_string(config).unwrap()).unwrap();
+        let mut tree = toml::Table::try_from(config).unwrap();
+        // Chosen by a variable, not by the file.
+        tree.remove("environment");
+        std::fs::write(settings.path(), tree.to_string()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_reference-backend"));
         command.arg("serve").arg("--config").arg(settings.path()).args(["--services", services]);
         Self::start(command, settings)

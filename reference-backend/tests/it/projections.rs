@@ -1,14 +1,19 @@
 //! Projections on a real PostgreSQL: every table equals a replay of the store, whatever happened on the way.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::Days;
+use futures::future::join_all;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use tokio::task::JoinSet;
 
 use crate::common::{Backend, Cluster, entry, org, property, revenue, today};
-use reference_backend::db::Freshness;
-use reference_backend::domain::{Action, Command};
-use reference_backend::events::Appended;
+use reference_backend::db::{Database, Freshness};
+use reference_backend::domain::{Action, CashAccount, Command, Version};
+use reference_backend::events::{Appended, load_account_at, snapshots};
 use reference_backend::projections::Projection;
 use sqlx::PgConnection;
 
@@ -318,4 +323,75 @@ async fn who_waits_for_a_token_reads_their_write() {
         }
     }
     backend.stop().await;
+}
+
+/// One entry of a history: organisation, property, kind, cents, days back.
+type Booked = (i64, u128, bool, i64, u64);
+
+fn command((org, property, is_revenue, cents, back): Booked) -> Command {
+    let entry =
+        entry(cents, ["rooms", "bar", "Ärger"][back as usize % 3], today() - Days::new(back));
+    let action =
+        if is_revenue { Action::RecordRevenue(entry) } else { Action::RecordExpense(entry) };
+    Command { action, ..revenue(org, property, 1) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_history_in_any_batches_is_a_replay_in_every_table_and_at_every_version() {
+    let cluster = Cluster::start().await;
+    let mut runner = TestRunner::deterministic();
+    let booked = (1..4_i64, 0..3_u128, any::<bool>(), 1..1_000_000_i64, 0..40_u64);
+    let histories = (prop::collection::vec(booked, 1..150), 1..60_usize, 1..30_usize, 1..40_u32);
+    let mut expected: BTreeMap<(i64, u128), Vec<CashAccount>> = BTreeMap::new();
+    let mut events = 0;
+    for _ in 0..4 {
+        let (history, per_projection, per_append, every) =
+            histories.new_tree(&mut runner).unwrap().current();
+        let settings = format!(
+            "[projections]\nbatch_events_max = {per_projection}\ninterval_ms = 1\n\
+             [event_store]\nbatch_commands_max = {per_append}\nbatch_interval_ms = 0\n\
+             [snapshots]\nevery_events = {every}\nbatch_accounts_max = 2\n"
+        );
+        let config = cluster.config(&settings);
+        let backend = Backend::start(&config).await;
+        events += history.len();
+        let appended = history.iter().map(|booked| backend.events.append(command(*booked)));
+        for (answer, booked) in join_all(appended).await.into_iter().zip(&history) {
+            let states = expected.entry((booked.0, booked.1)).or_default();
+            let mut state = states.last().copied().unwrap_or_default();
+            state.apply(&command(*booked).action.into_event());
+            states.push(state);
+            assert_eq!(answer.unwrap().version.get() as usize, states.len());
+        }
+        snapshots::catch_up(&backend.db, &config.snapshots).await.unwrap();
+        let mut reader = backend.db.read(Database::EventStore, Freshness::Newest);
+        for ((org_number, property_number), states) in &expected {
+            for (state, version) in states.iter().zip(1..) {
+                let (org, property) = (org(*org_number), property(*property_number));
+                let version = Version::new(version);
+                let loaded = load_account_at(&mut reader, org, property, version).await.unwrap();
+                // History up to the snapshot is still there, from the beginning.
+                assert_eq!(loaded.map(|loaded| loaded.account), Some(*state));
+            }
+        }
+        backend.stop().await;
+        assert_tables_equal_a_replay(&cluster, events).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_does_not_wait_for_ever_for_a_database_that_stands_still() {
+    let cluster = Cluster::start().await;
+    let more = "[projections]\ndrain_timeout_ms = 300\ntransaction_timeout_ms = 600000\n";
+    let backend = Backend::start(&cluster.config(more)).await;
+    let mut finance = cluster.admin("plimsoll_finance").await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE projection_checkpoints").execute(&mut finance).await.unwrap();
+    backend.events.append(revenue(1, 7, 13)).await.unwrap();
+    backend.events.stop().await;
+    let stopped = tokio::time::timeout(Duration::from_secs(60), backend.projections.stop()).await;
+    assert!(stopped.is_ok(), "it waits for the lock");
+    sqlx::raw_sql("ROLLBACK").execute(&mut finance).await.unwrap();
+    backend.db.close().await;
+    Backend::start(&cluster.config("")).await.stop().await;
+    assert_tables_equal_a_replay(&cluster, 1).await;
 }

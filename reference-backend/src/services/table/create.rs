@@ -10,6 +10,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::thing::refusal;
+use super::write::timed;
 use super::{Created, Written};
 use crate::db::WriteToken;
 use crate::domain::OrgId;
@@ -39,7 +40,7 @@ pub(in crate::services) async fn create<T: Created>(
     let id = row.id();
     let creation = Creation { request: digest(request), answer: to_value(row) };
     let mut connection = app.databases.write(T::DATABASE).acquire().await?;
-    let inserted = insert.bind(Json(&creation)).execute(&mut *connection).await;
+    let inserted = timed(T::DATABASE, insert.bind(Json(&creation)).execute(&mut *connection)).await;
     let body = match inserted {
         Ok(done) if done.rows_affected() == 1 => creation.answer,
         // Also after a broken constraint: of two equal requests at once, the later can meet the row of the earlier there.

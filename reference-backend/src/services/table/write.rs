@@ -1,8 +1,11 @@
 //! Changes of one row, and the answer of every write.
 
+use std::time::Instant;
+
 use axum::Json;
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
+use metrics::histogram;
 use serde::Serialize;
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::QueryAs;
@@ -10,7 +13,7 @@ use uuid::Uuid;
 
 use super::Thing;
 use super::thing::refusal;
-use crate::db::WriteToken;
+use crate::db::{Database, WriteToken};
 use crate::domain::{OrgId, Version};
 use crate::gateway::{App, CONSISTENCY_TOKEN, Problem};
 
@@ -40,7 +43,7 @@ pub(in crate::services) async fn change<T: Thing>(
     statement: QueryAs<'_, Postgres, T, PgArguments>,
 ) -> Result<Written<T>, Problem> {
     let mut connection = app.databases.write(T::DATABASE).acquire().await?;
-    let changed = statement.fetch_optional(&mut *connection).await;
+    let changed = timed(T::DATABASE, statement.fetch_optional(&mut *connection)).await;
     let Some(body) = changed.map_err(|error| refusal::<T>(&error))? else {
         let query = sqlx::query_as(T::ONE).bind(org.get()).bind(id);
         let found: Option<T> = query.fetch_optional(&mut *connection).await?;
@@ -48,6 +51,16 @@ pub(in crate::services) async fn change<T: Thing>(
     };
     let token = WriteToken(app.databases.flushed(&mut connection).await?);
     Ok(Written { status: StatusCode::OK, body, token })
+}
+
+/// Runs a write, and records how long it took.
+pub(super) async fn timed<T>(database: Database, write: impl Future<Output = T>) -> T {
+    let start = Instant::now();
+    let done = write.await;
+    let seconds = start.elapsed().as_secs_f64();
+    histogram!("backend_db_query_duration_seconds", "database" => database.label(), "kind" => "write")
+        .record(seconds);
+    done
 }
 
 fn why_not<T: Thing>(

@@ -1,0 +1,333 @@
+//! Makes entries and daily balances what events and history say, in place, some organisations at a time, while writes go on.
+//!
+//! Not beside the live tables, as the summaries are: entries from before the event store are kept nowhere else, and neither are the
+//! balances of months past retention. So these stand as they are, and are what the rest is computed from:
+//! - an entry whose id a command cannot have is history, and stays; every other is an event's, or goes;
+//! - a day within the kept months is the sum of its entries; the first of them opens as the last day before it closed, or, if
+//!   there is none, as it does now.
+//!
+//! Each step keeps the projection out by the lock of its checkpoints, so it sees exactly the events up to there; where it changes
+//! something, it raises the shard's epoch. Events that the projection set aside stay set aside.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, NaiveDate, Utc};
+use sqlx::postgres::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::balances::{Added, Balance, add};
+use super::finance::{insert_events, write_balances};
+use super::{Projection, checkpoint};
+use crate::config::Config;
+use crate::db::{Database, Databases};
+use crate::domain::{Event, OrgId, PropertyId, RecordedEvent};
+use crate::events::{Shard, read_organisations};
+use crate::partitioning;
+
+/// Organisations corrected by one transaction.
+const STEP: i64 = 50;
+
+/// What was wrong.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Corrected {
+    /// Entries that no event or history knows, or that differed from their event; removed.
+    pub entries_removed: u64,
+    /// Entries that were missing, or differed; written.
+    pub entries_written: u64,
+    /// Days that no entry makes; removed.
+    pub days_removed: u64,
+    /// Days that were missing, or other than their entries; written.
+    pub days_written: u64,
+}
+
+impl Corrected {
+    fn any(self) -> bool {
+        self != Self::default()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.entries_removed += other.entries_removed;
+        self.entries_written += other.entries_written;
+        self.days_removed += other.days_removed;
+        self.days_written += other.days_written;
+    }
+}
+
+/// Corrects all organisations.
+///
+/// # Errors
+/// When a database fails. What was corrected until then stays.
+pub async fn rebuild_finance(config: &Config) -> anyhow::Result<Corrected> {
+    let databases = Databases::connect(&config.database).await?;
+    let finance = databases.write(Database::Finance);
+    checkpoint::make(finance, Projection::Finance).await?;
+    let horizon = partitioning::horizon(finance, Utc::now().date_naive()).await?;
+    let (mut all, mut after) = (Corrected::default(), 0);
+    loop {
+        let ids: Vec<i64> = sqlx::query_scalar(
+            "SELECT org_id FROM organisations WHERE org_id > $1 ORDER BY org_id LIMIT $2",
+        )
+        .bind(after)
+        .bind(STEP)
+        .fetch_all(databases.write(Database::Shared))
+        .await?;
+        let step = Step {
+            store: databases.write(Database::EventStore).clone(),
+            first_day: horizon.first,
+            from: after + 1,
+            // The last step takes what belongs to nobody, too.
+            to: ids.last().copied().unwrap_or(i64::MAX),
+        };
+        all.add(step.run(finance).await?);
+        match ids.last() {
+            Some(last) => after = *last,
+            None => break,
+        }
+    }
+    databases.close().await;
+    Ok(all)
+}
+
+/// Organisations with neighbouring numbers.
+struct Step {
+    store: PgPool,
+    /// Of the kept months.
+    first_day: NaiveDate,
+    from: i64,
+    to: i64,
+}
+
+/// Revenue or not, organisation, date, id, property, category, cents, recorded at.
+type EntryRow = (bool, i64, NaiveDate, Uuid, Uuid, String, i64, DateTime<Utc>);
+type Days = BTreeMap<(i64, Uuid), BTreeMap<NaiveDate, Balance>>;
+
+/// Ids of version 8 are history's.
+const ENTRIES: &str = "\
+    SELECT * FROM ( \
+        SELECT true, org_id, date, id, property_id, category, amount_cents, recorded_at \
+        FROM revenues_partitioned WHERE org_id BETWEEN $1 AND $2 \
+        UNION ALL \
+        SELECT false, org_id, date, id, property_id, category, amount_cents, recorded_at \
+        FROM expenses_partitioned WHERE org_id BETWEEN $1 AND $2) e \
+    WHERE substr(id::text, 15, 1) <> '8'";
+
+const SUMS: &str = "\
+    SELECT org_id, property_id, date, sum(revenue)::bigint, sum(expense)::bigint FROM ( \
+        SELECT org_id, property_id, date, amount_cents AS revenue, 0 AS expense \
+        FROM revenues_partitioned WHERE org_id BETWEEN $1 AND $2 AND date >= $3 \
+        UNION ALL \
+        SELECT org_id, property_id, date, 0, amount_cents \
+        FROM expenses_partitioned WHERE org_id BETWEEN $1 AND $2 AND date >= $3) e \
+    GROUP BY org_id, property_id, date";
+
+const DAYS: &str = "\
+    SELECT org_id, property_id, date, opening_cents, revenue_cents, expense_cents \
+    FROM daily_cash_balances_partitioned WHERE org_id BETWEEN $1 AND $2";
+
+impl Step {
+    async fn run(&self, finance: &PgPool) -> anyhow::Result<Corrected> {
+        let mut transaction = finance.begin().await?;
+        sqlx::raw_sql("LOCK TABLE projection_checkpoints IN SHARE ROW EXCLUSIVE MODE")
+            .execute(&mut *transaction)
+            .await?;
+        let mut touched = BTreeSet::new();
+        let mut corrected = self.correct_entries(&mut transaction, &mut touched).await?;
+        corrected.add(self.correct_days(&mut transaction, &mut touched).await?);
+        if !corrected.any() {
+            transaction.rollback().await?;
+            return Ok(corrected);
+        }
+        for shard in touched {
+            checkpoint::correct(&mut transaction, Projection::Finance, shard).await?;
+        }
+        transaction.commit().await?;
+        Ok(corrected)
+    }
+
+    /// The events whose entries must be there.
+    async fn events(&self, finance: &mut PgConnection) -> anyhow::Result<Vec<RecordedEvent>> {
+        let positions = checkpoint::read(&mut *finance, Projection::Finance).await?.positions;
+        let aside: Vec<(i16, i64)> = sqlx::query_as(
+            "SELECT shard, position FROM projection_dead_letters WHERE projection = $1",
+        )
+        .bind(Projection::Finance.name())
+        .fetch_all(finance)
+        .await?;
+        let aside: BTreeSet<(i16, i64)> = aside.into_iter().collect();
+        let mut events = read_organisations(&self.store, self.from, self.to).await?;
+        events.retain(|event| {
+            let shard = Shard::of(event.org);
+            event.position <= positions[shard.index()]
+                && event.event.entry().date >= self.first_day
+                && !aside.contains(&(shard.number(), event.position))
+        });
+        Ok(events)
+    }
+
+    async fn correct_entries(
+        &self,
+        finance: &mut PgConnection,
+        touched: &mut BTreeSet<Shard>,
+    ) -> anyhow::Result<Corrected> {
+        let events = self.events(finance).await?;
+        let found: Vec<EntryRow> =
+            sqlx::query_as(ENTRIES).bind(self.from).bind(self.to).fetch_all(&mut *finance).await?;
+        let wanted: BTreeMap<EntryRow, &RecordedEvent> =
+            events.iter().map(|event| (row_of(event), event)).collect();
+        let found: BTreeSet<EntryRow> = found.into_iter().collect();
+        let mut corrected = Corrected::default();
+        for row in found.iter().filter(|row| !wanted.contains_key(*row)) {
+            let remove = if row.0 { REMOVE_REVENUE } else { REMOVE_EXPENSE };
+            let remove = sqlx::query(remove).bind(row.1).bind(row.2).bind(row.3);
+            corrected.entries_removed += remove.execute(&mut *finance).await?.rows_affected();
+            touched.extend(OrgId::new(row.1).map(Shard::of));
+        }
+        let missing = wanted.iter().filter(|(row, _)| !found.contains(*row));
+        let missing: Vec<&RecordedEvent> = missing.map(|(_, event)| *event).collect();
+        insert_events(finance, &missing).await?;
+        corrected.entries_written = missing.len() as u64;
+        touched.extend(missing.iter().map(|event| Shard::of(event.org)));
+        Ok(corrected)
+    }
+
+    async fn correct_days(
+        &self,
+        finance: &mut PgConnection,
+        touched: &mut BTreeSet<Shard>,
+    ) -> anyhow::Result<Corrected> {
+        let (mut wanted, mut found) = (self.sums(finance).await?, self.days(finance).await?);
+        let accounts: BTreeSet<_> = wanted.keys().chain(found.keys()).copied().collect();
+        let mut corrected = Corrected::default();
+        for account in accounts {
+            let stored = found.remove(&account).unwrap_or_default();
+            let sums = wanted.remove(&account).unwrap_or_default();
+            let Difference { written, removed } = difference(&stored, &sums, self.first_day);
+            if written.is_empty() && removed.is_empty() {
+                continue;
+            }
+            let org = OrgId::new(account.0)?;
+            touched.insert(Shard::of(org));
+            corrected.days_removed += removed.len() as u64;
+            corrected.days_written += written.len() as u64;
+            let remove = sqlx::query(REMOVE_DAYS).bind(account.0).bind(account.1).bind(removed);
+            remove.execute(&mut *finance).await?;
+            let key = (org, PropertyId::from(account.1));
+            write_balances(finance, written.into_iter().map(|row| (key, row)).collect()).await?;
+        }
+        Ok(corrected)
+    }
+
+    async fn sums(
+        &self,
+        finance: &mut PgConnection,
+    ) -> sqlx::Result<BTreeMap<(i64, Uuid), BTreeMap<NaiveDate, Added>>> {
+        let rows: Vec<(i64, Uuid, NaiveDate, i64, i64)> = sqlx::query_as(SUMS)
+            .bind(self.from)
+            .bind(self.to)
+            .bind(self.first_day)
+            .fetch_all(finance)
+            .await?;
+        let mut sums: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for (org, property, date, revenue_cents, expense_cents) in rows {
+            let added = Added { revenue_cents, expense_cents };
+            sums.entry((org, property)).or_default().insert(date, added);
+        }
+        Ok(sums)
+    }
+
+    async fn days(&self, finance: &mut PgConnection) -> sqlx::Result<Days> {
+        let rows: Vec<(i64, Uuid, NaiveDate, i64, i64, i64)> =
+            sqlx::query_as(DAYS).bind(self.from).bind(self.to).fetch_all(finance).await?;
+        let mut days = Days::new();
+        for (org, property, date, opening_cents, revenue_cents, expense_cents) in rows {
+            let balance = Balance { date, opening_cents, revenue_cents, expense_cents };
+            days.entry((org, property)).or_default().insert(date, balance);
+        }
+        Ok(days)
+    }
+}
+
+const REMOVE_REVENUE: &str =
+    "DELETE FROM revenues_partitioned WHERE org_id = $1 AND date = $2 AND id = $3";
+const REMOVE_EXPENSE: &str =
+    "DELETE FROM expenses_partitioned WHERE org_id = $1 AND date = $2 AND id = $3";
+const REMOVE_DAYS: &str = "\
+    DELETE FROM daily_cash_balances_partitioned \
+    WHERE org_id = $1 AND property_id = $2 AND date = ANY($3)";
+
+/// An event as its entry's row.
+fn row_of(event: &RecordedEvent) -> EntryRow {
+    let entry = event.event.entry();
+    (
+        matches!(event.event, Event::RevenueRecorded(_)),
+        event.org.get(),
+        entry.date,
+        event.command.uuid(),
+        event.property.uuid(),
+        entry.category.as_str().to_owned(),
+        entry.amount.cents(),
+        event.recorded_at,
+    )
+}
+
+/// What makes an account's days right.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Difference {
+    written: Vec<Balance>,
+    removed: Vec<NaiveDate>,
+}
+
+/// From the first kept day on; earlier days stand as they are.
+fn difference(
+    stored: &BTreeMap<NaiveDate, Balance>,
+    sums: &BTreeMap<NaiveDate, Added>,
+    first_day: NaiveDate,
+) -> Difference {
+    let before = stored.range(..first_day).next_back().map(|(_, row)| *row);
+    let opening = before.map(|row| row.closing_cents());
+    let opening_cents =
+        opening.or_else(|| stored.values().next().map(|row| row.opening_cents)).unwrap_or(0);
+    // An empty day that closes as the first one has to open.
+    let earlier = first_day.pred_opt().unwrap_or(first_day);
+    let earlier = Balance { date: earlier, opening_cents, revenue_cents: 0, expense_cents: 0 };
+    let wanted = add(&[earlier], sums);
+    let removed = stored.range(first_day..).map(|(date, _)| *date);
+    let removed = removed.filter(|date| !sums.contains_key(date)).collect();
+    let written = wanted.into_iter().filter(|row| stored.get(&row.date) != Some(row)).collect();
+    Difference { written, removed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(n: u32) -> NaiveDate {
+        NaiveDate::from_ymd_opt(2026, 11, n).unwrap()
+    }
+
+    fn row(n: u32, opening_cents: i64, revenue_cents: i64) -> (NaiveDate, Balance) {
+        (day(n), Balance { date: day(n), opening_cents, revenue_cents, expense_cents: 0 })
+    }
+
+    fn sum(n: u32, revenue_cents: i64) -> (NaiveDate, Added) {
+        (day(n), Added { revenue_cents, expense_cents: 0 })
+    }
+
+    #[test]
+    fn days_before_the_kept_months_stand_and_carry_over() {
+        let stored =
+            BTreeMap::from([row(3, 50, 7), row(10, 57, 1), row(11, 99, 1), row(12, 60, 4)]);
+        let sums = BTreeMap::from([sum(10, 1), sum(12, 4)]);
+        let found = difference(&stored, &sums, day(5));
+        assert_eq!(found.removed, [day(11)], "no entry makes it");
+        assert_eq!(found.written, [row(12, 58, 4).1]);
+    }
+
+    #[test]
+    fn money_from_before_the_books_stays() {
+        let stored = BTreeMap::from([row(10, 50, 1)]);
+        let sums = BTreeMap::from([sum(10, 1), sum(11, 2)]);
+        let found = difference(&stored, &sums, day(5));
+        assert_eq!(found, Difference { written: vec![row(11, 51, 2).1], removed: vec![] });
+    }
+}
