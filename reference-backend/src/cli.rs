@@ -1,6 +1,7 @@
 //! The commands of the program. The only place that writes to standard output: one line when `serve` listens, or what
-//! `config show`, `jobs` or `subscriptions` was asked for.
+//! another command was asked for.
 
+mod partitions;
 mod projections;
 
 use std::io::Write;
@@ -50,6 +51,8 @@ enum Action {
     Subscriptions(SubscriptionsCommand),
     /// Tables that follow the events: build them anew.
     Projections(projections::Command),
+    /// Monthly partitions: what there is, what is wrong, make, drop.
+    Partitions(partitions::Command),
     /// Print what shapes the databases of this release: its schema version and every migration
     Schema,
     /// Stand in for the outside channel manager, as slow and as broken as told.
@@ -143,6 +146,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             let text: String = lines.map(|line| line + "\n").collect();
             Ok(std::io::stdout().write_all(text.as_bytes())?)
         }
+        Action::Partitions(command) => partitions::run(command, load).await,
         Action::Config(ConfigCommand { action: ConfigAction::Show { config, json } }) => {
             let sources = Sources::of_process(command.environment, config.as_deref())?;
             let text =

@@ -43,6 +43,7 @@ pub(crate) struct App {
     pub(crate) following: Option<Following>,
     /// The days that entries may be booked on. Grows when partitions are made.
     pub(crate) horizon: ArcSwap<Horizon>,
+    pub(crate) partitions: config::Partitions,
     pub(crate) metrics: Metrics,
     /// Streams of browsers.
     pub(crate) realtime: Arc<Hub>,

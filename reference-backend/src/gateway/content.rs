@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -25,6 +26,8 @@ use crate::objects::{Content, Media};
 
 /// Bytes that are still read of a body that was refused, so that its client comes to read the answer.
 const DISCARDED_BYTES_MAX: usize = 1 << 20;
+/// And for how long.
+const DISCARDED_FOR: Duration = Duration::from_millis(500);
 
 /// A picture or a paper.
 #[derive(Debug, ToSchema)]
@@ -58,12 +61,16 @@ impl FromRequest<Arc<App>> for Upload {
 impl Upload {
     /// Reads on for a while, and forgets what it reads: who is cut off while sending may never read why.
     pub(crate) async fn discard(&mut self) {
-        let mut bytes = 0;
-        while bytes < DISCARDED_BYTES_MAX
-            && let Some(Ok(chunk)) = self.body.next().await
-        {
-            bytes += chunk.len();
-        }
+        let discarding = async {
+            let mut bytes = 0;
+            while bytes < DISCARDED_BYTES_MAX
+                && let Some(Ok(chunk)) = self.body.next().await
+            {
+                bytes += chunk.len();
+            }
+        };
+        // Who sends nothing more is waiting for the answer.
+        let _ = tokio::time::timeout(DISCARDED_FOR, discarding).await;
     }
 }
 

@@ -55,7 +55,7 @@ impl FromRequestParts<Arc<App>> for Bearer {
     }
 }
 
-/// The organisation of the path, if the claims are its own.
+/// The organisation of the path, if the claims are its own and it asks no faster than it may.
 pub(super) async fn own_organisation(
     claims: Claims,
     parts: &mut Parts,
@@ -69,7 +69,12 @@ pub(super) async fn own_organisation(
         .find(|(name, _)| *name == "org")
         .and_then(|(_, text)| OrgId::new(text.parse().ok()?).ok())
         .ok_or_else(|| Problem::malformed("the organisation in the path is not a number"))?;
-    if claims.org == org { Ok(org) } else { Err(Problem::other_organisation()) }
+    if claims.org != org {
+        return Err(Problem::other_organisation());
+    }
+    // Counted for whoever the token names: nobody can use up the rate of an organisation that is not theirs.
+    app.rate_limit.check(org).map_err(|TooFast { wait }| Problem::too_fast(wait))?;
+    Ok(org)
 }
 
 /// The `{id}` of the path.

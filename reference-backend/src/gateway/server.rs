@@ -141,7 +141,8 @@ pub(crate) async fn open(
 ) -> Result<Arc<App>, ServeError> {
     let databases = Databases::connect(&config.database).await?;
     let today = Utc::now().date_naive();
-    let horizon = partitioning::horizon(databases.write(Database::Finance), today).await?;
+    let kept = config.partitions.retention_months;
+    let horizon = partitioning::horizon(databases.write(Database::Finance), today, kept).await?;
     let caches = Arc::new(Caches::new(&config.cache));
     let (writing, following) = take_part(config, hosted, &databases, &caches).await?;
     Ok(Arc::new(App {
@@ -155,6 +156,7 @@ pub(crate) async fn open(
         writing,
         following,
         horizon: ArcSwap::from_pointee(horizon),
+        partitions: config.partitions.clone(),
         metrics,
         realtime: Arc::new(Hub::new(&config.pubsub.realtime)),
         hosted: hosted.to_vec(),
@@ -234,12 +236,18 @@ async fn tend(app: Arc<App>, interval: Duration, stop: CancellationToken) {
                 app.rate_limit.tend();
             }
             _ = horizon.tick() => {
-                let finance = app.databases.write(Database::Finance);
-                match partitioning::horizon(finance, Utc::now().date_naive()).await {
-                    Ok(found) => app.horizon.store(Arc::new(found)),
-                    Err(error) => tracing::warn!(%error, "the partitions could not be read"),
+                if let Err(error) = look_at_partitions(&app).await {
+                    tracing::warn!(%error, "the partitions could not be read");
                 }
             }
         }
     }
+}
+
+async fn look_at_partitions(app: &App) -> Result<(), PartitionError> {
+    let (finance, today) = (app.databases.write(Database::Finance), Utc::now().date_naive());
+    let found = partitioning::horizon(finance, today, app.partitions.retention_months).await?;
+    app.horizon.store(Arc::new(found));
+    partitioning::status(finance).await?.publish(today);
+    Ok(())
 }

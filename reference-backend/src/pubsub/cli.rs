@@ -149,6 +149,11 @@ mod tests {
             ..cursor.clone()
         };
         let abandoned = Standing { owner_pid: None, ..cursor.clone() };
-        insta::assert_snapshot!(list(&[cursor, abandoned, memory]));
+        insta::assert_snapshot!(list(&[cursor, abandoned, memory]), @r"
+        subscription     topic                kept          behind  waiting  dead  owner
+        notifications    finance-events       cursor            12        3     1  session 4711
+        notifications    finance-events       cursor            12        3     1  nobody
+        realtime         finance-events       memory             -        0     0  -
+        ");
     }
 }

@@ -457,7 +457,10 @@ impl Program {
         variables: &[(&str, &str)],
     ) -> Self {
         let settings = cluster.objects().with_extension("toml");
-        std::fs::write(&settings, toml::to_string(config).unwrap()).unwrap();
+        let mut text = toml::Table::try_from(config).unwrap();
+        // Chosen beside the file, not in it.
+        text.remove("environment");
+        std::fs::write(&settings, text.to_string()).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_reference-backend"))
             .args(["serve", "--config"])
             .arg(&settings)
