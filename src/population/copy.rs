@@ -145,7 +145,7 @@ async fn fill(
     let lock = format!("BEGIN; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", leaf.name);
     execute(&mut connection, lock).await.map_err(during())?;
     refuse_rows(&mut connection, table, &leaf.name).await?;
-    execute(&mut connection, format!("TRUNCATE {} CASCADE", leaf.name)).await.map_err(during())?;
+    execute(&mut connection, format!("TRUNCATE {}", leaf.name)).await.map_err(during())?;
     let mut copy = connection.copy_in_raw(&table.copy_into(&leaf.name)).await.map_err(during())?;
     copy.send(copy_format::HEADER).await.map_err(during())?;
     while let Some(chunk) = chunks.recv().await {

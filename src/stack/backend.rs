@@ -65,8 +65,15 @@ struct Announcement {
 struct Config<'a> {
     server: ServerConfig,
     database: DatabaseConfig<'a>,
+    objects: ObjectsConfig,
     #[serde(skip_serializing_if = "Option::is_none")]
     services: Option<ServicesConfig>,
+}
+
+/// Where all processes keep what is no row.
+#[derive(Serialize)]
+struct ObjectsConfig {
+    directory: PathBuf,
 }
 
 /// What the process passes on, and where.
@@ -347,6 +354,7 @@ fn write_config(
             primary: Address { host: &primary.socket_dir, port: primary.port },
             replicas: replicas.collect(),
         },
+        objects: ObjectsConfig { directory: site.directory.join("objects") },
         services: (!urls.is_empty()).then_some(ServicesConfig { urls }),
     };
     let path = config_path(site, process);

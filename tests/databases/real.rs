@@ -68,8 +68,7 @@ async fn the_reference_backend_passes_its_audit_while_it_runs() {
     let config = cluster.config();
     let db = Databases::connect(&config.database).await.unwrap();
     let store = EventStore::start(&db, &config.event_store).await.unwrap();
-    let projections =
-        Projections::start(&db, &store, &config.projections, Arc::new(Nobody)).await.unwrap();
+    let projections = Projections::start(&db, &store, &config, Arc::new(Nobody)).await.unwrap();
     let population = Population::new(&spec(ORGANISATIONS), SEED, anchor());
     let (ledger, commands): (Vec<_>, Vec<_>) =
         (0..COMMANDS).map(|n| command(&population, n)).unzip();

@@ -61,7 +61,8 @@ pub async fn rebuild_finance(config: &Config) -> anyhow::Result<Corrected> {
     let databases = Databases::connect(&config.database).await?;
     let finance = databases.write(Database::Finance);
     checkpoint::make(finance, Projection::Finance).await?;
-    let horizon = partitioning::horizon(finance, Utc::now().date_naive()).await?;
+    let (today, kept) = (Utc::now().date_naive(), config.partitions.retention_months);
+    let horizon = partitioning::horizon(finance, today, kept).await?;
     let (mut all, mut after) = (Corrected::default(), 0);
     loop {
         let ids: Vec<i64> = sqlx::query_scalar(

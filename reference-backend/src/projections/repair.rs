@@ -112,6 +112,9 @@ const ENTRIES: &str = "\
 const REMOVE_DAYS: &str = "\
     DELETE FROM daily_cash_balances_partitioned WHERE org_id = $1 AND property_id = $2 AND date = ANY($3)";
 
+/// More months than any table has.
+const MONTHS_EVER: u32 = 1_200;
+
 /// All days from one on, however many later days its mistake has moved.
 async fn repair_balances(
     databases: &Databases,
@@ -120,7 +123,9 @@ async fn repair_balances(
     from: NaiveDate,
 ) -> Result<u64, RepairError> {
     let pool = databases.write(Database::Finance);
-    let covered = partitioning::horizon(pool, Utc::now().date_naive()).await?.first;
+    // Also months past retention, as long as their entries are there.
+    let today = Utc::now().date_naive();
+    let covered = partitioning::horizon(pool, today, MONTHS_EVER).await?.first;
     let mut transaction = pool.begin().await?;
     correct(&mut transaction, Projection::Finance, Shard::of(org)).await?;
     let account = (org, property);
