@@ -64,7 +64,7 @@ struct Serve {
     /// Settings over the defaults; BACKEND__SECTION__SETTING variables are above both.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Services to host: health, orgs, revenues, expenses, cash, events, read-models. All by default.
+    /// Services to host, by their names in /v1/services. All by default.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     services: Vec<Service>,
 }

@@ -26,6 +26,7 @@ mod partitions;
 mod processes;
 mod projections;
 mod pubsub;
+mod readme;
 mod reads;
 mod realtime_browser;
 mod rebuild;

@@ -22,6 +22,9 @@ stop() {
 }
 trap stop EXIT
 
+# From the line that a program prints when it listens.
+url_of() { python3 -c 'import json, sys; print(json.loads(sys.argv[1])["url"])' "$1"; }
+
 # PostgreSQL refuses to run as root.
 as_owner=()
 if [ "$(id -u)" = 0 ]; then
@@ -36,12 +39,23 @@ cd /
 postgres=$!
 until "$bin/pg_isready" -q -h "$place"; do sleep 0.1; done
 
+# In place of the outside channel manager.
+mkfifo "$place/stub"
+"$backend" ota-stub --listen 127.0.0.1:0 >"$place/stub" 2>/dev/null &
+pids+=($!)
+read -r line <"$place/stub"
+manager=$(url_of "$line")
+
 cat >"$place/backend.toml" <<TOML
 [server]
 listen = "127.0.0.1:0"
 [database.primary]
 host = "$place"
 port = 5432
+[ota]
+channel_manager_url = "$manager"
+[objects]
+directory = "$place/objects"
 ${SETTINGS:-}
 TOML
 "$backend" migrate --config "$place/backend.toml" --history-months 2 2>"$place/migrate.log"
@@ -55,14 +69,15 @@ psql -d plimsoll_hospitality -c "INSERT INTO properties (org_id, property_id, na
 export PLIMSOLL_BACKEND_TOKEN_SECRET="a secret of the tests, 32 bytes or more"
 mkfifo "$place/out"
 "$backend" serve --config "$place/backend.toml" >"$place/out" 2>"${BACKEND_LOG:-$place/backend.log}" &
-pids=($! "$postgres")
+pids=($! "${pids[@]}" "$postgres")
 read -r line <"$place/out"
-url=$(python3 -c 'import json, sys; print(json.loads(sys.argv[1])["url"])' "$line")
+url=$(url_of "$line")
 token=$(python3 "$here/token.py" 1)
 
+found=0
 export SCHEMATHESIS_HOOKS="$here/hooks.py"
 "$st" --config-file "$here/schemathesis.toml" run "$url/openapi.json" \
-    -H "Authorization: Bearer $token" "$@"
+    -H "Authorization: Bearer $token" "$@" || found=$?
 echo "answers by status:"
 curl -s "$url/metrics" | sed -n 's/^backend_http_requests_total.*status="\([0-9]*\)".* \([0-9]*\)$/\1 \2/p' |
     awk '{ sum[$1] += $2 } END { for (status in sum) print "  " status ": " sum[status] }' | sort
@@ -70,3 +85,4 @@ if grep -q "panicked" "${BACKEND_LOG:-$place/backend.log}"; then
     echo "the server panicked" >&2
     exit 1
 fi
+exit "$found"
