@@ -274,21 +274,37 @@ const BOOKS: &str = "\
         SELECT 1 AS kind, * FROM revenues_partitioned UNION ALL SELECT 2, * FROM expenses_partitioned) e \
     UNION ALL SELECT concat_ws('|', d.*::text) FROM daily_cash_balances_partitioned d ORDER BY 1";
 
+/// One wrong, one missing and one invented entry; wrong, missing and invented days.
+const DAMAGE: &str = "\
+             UPDATE revenues_partitioned SET amount_cents = 6 \
+             WHERE id = (SELECT id FROM revenues_partitioned WHERE org_id = 1 ORDER BY id LIMIT 1); \
+         DELETE FROM revenues_partitioned \
+             WHERE id = (SELECT id FROM revenues_partitioned WHERE org_id = 2 ORDER BY id LIMIT 1); \
+         INSERT INTO expenses_partitioned SELECT 4, date, '00000000-0000-4000-8000-000000000000', property_id, 'ghost', 1, now() \
+             FROM revenues_partitioned WHERE org_id = 4 LIMIT 1; \
+         UPDATE daily_cash_balances_partitioned SET revenue_cents = revenue_cents + 3, closing_cents = closing_cents + 3 \
+             WHERE org_id = 3 AND date > '2021-01-01'; \
+         DELETE FROM daily_cash_balances_partitioned WHERE org_id = 1; \
+         INSERT INTO daily_cash_balances_partitioned SELECT 2, property_id, current_date - 5, 0, 0, 0, 0 \
+             FROM daily_cash_balances_partitioned WHERE org_id = 2 LIMIT 1";
+
+/// The history's day, which opened with money from before the books; and one past retention, of which no entry is left.
+async fn add_history(finance: &mut PgConnection) {
+    const DAY: &str = "INSERT INTO daily_cash_balances_partitioned VALUES (3, $1, $2::date, $3, $4, $5, $3 + $4 - $5)";
+    let days = [("2020-01-01".parse().unwrap(), [10, 90, 0]), (today(), [100, 900, 400])];
+    for (date, [opening, revenue, expense]) in days {
+        let insert = sqlx::query(DAY).bind(property(30).uuid()).bind(date);
+        insert.bind(opening).bind(revenue).bind(expense).execute(&mut *finance).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn entries_and_days_are_corrected_in_place_under_writes() {
     let cluster = Cluster::start().await;
     populate(&cluster).await;
     seed(&cluster).await;
     let mut finance = cluster.admin("plimsoll_finance").await;
-    // The history's day, which opened with money from before the books; and one past retention, of which no entry is left.
-    let day = "INSERT INTO daily_cash_balances_partitioned VALUES (3, $1, $2::date, $3, $4, $5, $3 + $4 - $5)";
-    for (date, figures) in
-        [("2020-01-01".parse().unwrap(), [10, 90, 0]), (today(), [100, 900, 400])]
-    {
-        let [opening, revenue, expense] = figures;
-        let insert = sqlx::query(day).bind(property(30).uuid()).bind(date);
-        insert.bind(opening).bind(revenue).bind(expense).execute(&mut finance).await.unwrap();
-    }
+    add_history(&mut finance).await;
     let server = Arc::new(Server::all(&cluster, "").await);
     for org in 1..=4 {
         for _ in 0..10 {
@@ -311,21 +327,7 @@ async fn entries_and_days_are_corrected_in_place_under_writes() {
         server.get_after(org, "/revenues", &token).await;
     }
     let sound: Vec<String> = sqlx::query_scalar(BOOKS).fetch_all(&mut finance).await.unwrap();
-    run(
-        &mut finance,
-        "UPDATE revenues_partitioned SET amount_cents = 6 \
-             WHERE id = (SELECT id FROM revenues_partitioned WHERE org_id = 1 ORDER BY id LIMIT 1); \
-         DELETE FROM revenues_partitioned \
-             WHERE id = (SELECT id FROM revenues_partitioned WHERE org_id = 2 ORDER BY id LIMIT 1); \
-         INSERT INTO expenses_partitioned SELECT 4, date, '00000000-0000-4000-8000-000000000000', property_id, 'ghost', 1, now() \
-             FROM revenues_partitioned WHERE org_id = 4 LIMIT 1; \
-         UPDATE daily_cash_balances_partitioned SET revenue_cents = revenue_cents + 3, closing_cents = closing_cents + 3 \
-             WHERE org_id = 3 AND date > '2021-01-01'; \
-         DELETE FROM daily_cash_balances_partitioned WHERE org_id = 1; \
-         INSERT INTO daily_cash_balances_partitioned SELECT 2, property_id, current_date - 5, 0, 0, 0, 0 \
-             FROM daily_cash_balances_partitioned WHERE org_id = 2 LIMIT 1",
-    )
-    .await;
+    run(&mut finance, DAMAGE).await;
     let stop = Arc::new(AtomicBool::new(false));
     let writers = write_on(&server, &stop);
     let corrected = rebuild_finance(&cluster.config("")).await.unwrap();
