@@ -22,6 +22,8 @@ mod cli;
 mod execute;
 mod job;
 mod night_audit;
+mod partition_maintenance;
+mod partition_maintenance;
 mod read_model_check;
 mod runs;
 mod schedule;

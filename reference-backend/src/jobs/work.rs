@@ -28,6 +28,6 @@ pub(super) async fn work(app: &App, job: Job, scope: Scope, instant: DateTime<Ut
         Job::OtaSync => {
             sync_all(&app.databases, app.channel_manager.as_ref(), &app.config.ota).await
         }
-        Job::PartitionMaintenance => Ok("nothing to do yet".to_owned()),
+        Job::PartitionMaintenance => super::partition_maintenance::run(app).await,
     }
 }
