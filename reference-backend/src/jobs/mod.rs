@@ -23,7 +23,6 @@ mod execute;
 mod job;
 mod night_audit;
 mod partition_maintenance;
-mod partition_maintenance;
 mod read_model_check;
 mod runs;
 mod schedule;
