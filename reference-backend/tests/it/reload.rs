@@ -58,7 +58,7 @@ async fn a_hangup_puts_live_settings_into_force_and_nothing_else() {
     program.reload("in_flight_max = \"many\"\n");
     until(&program, REFUSED, 2).await;
     assert_eq!(metric(&program, EPOCH).await, 2);
-    assert!(asked(&program, 2).await.contains(&429), "the rate limit is still in force");
+    assert!(asked(&program, 8).await.contains(&429), "the rate limit is still in force");
 
     program.reload(strict);
     until(&program, UNCHANGED, 1).await;
