@@ -64,7 +64,8 @@ struct Serve {
     /// Settings over the defaults; BACKEND__SECTION__SETTING variables are above both.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Services to host, by their names in /v1/services. By default all but those of `services.urls`.
+    /// Services to host, by their names in /v1/services. By default all but those of `services.urls`;
+    /// `health` always.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     services: Vec<Service>,
 }
@@ -181,8 +182,12 @@ async fn serve(command: &Serve, sources: Sources) -> anyhow::Result<()> {
     let metrics = Metrics::install()?;
     let elsewhere = settings.current().config.services.urls.clone();
     let rest = Service::ALL.into_iter().filter(|service| !elsewhere.contains_key(service));
-    let hosted =
+    let mut hosted: Vec<Service> =
         if command.services.is_empty() { rest.collect() } else { command.services.clone() };
+    // Whoever started a process must be able to ask it how it is.
+    if !hosted.contains(&Service::Health) {
+        hosted.push(Service::Health);
+    }
     let stop = CancellationToken::new();
     let announcing = announcing(&stop);
     let served = gateway::serve(&settings, &secret, &hosted, metrics, stop.clone(), announcing);

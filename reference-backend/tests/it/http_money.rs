@@ -259,7 +259,7 @@ async fn at_the_end_of_the_program_nothing_acknowledged_is_lost() {
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
     let told: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!((&told["event"], &told["schema"]), (&json!("listening"), &json!(1)));
+    assert_eq!((&told["event"], &told["schema"]), (&json!("listening"), &json!(2)));
 
     let url = told["url"].as_str().unwrap().to_owned();
     let client = reqwest::Client::new();

@@ -221,6 +221,7 @@ async fn a_stream_holds_no_room_of_requests_and_outlives_their_time_limit() {
     populate(&cluster).await;
     let config = cluster.config(
         "[server]\nlisten = \"127.0.0.1:0\"\nin_flight_max = 1\nrequest_timeout_ms = 700\n\
+         [resilience.forwarding]\ntimeout_ms = 600\n[ota.calls]\ntimeout_ms = 600\n\
          [pubsub.realtime]\nheartbeat_ms = 100\nstreams_per_organisation_max = 1\n",
     );
     let server = Server::start(config, &Service::ALL).await;

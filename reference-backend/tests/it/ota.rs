@@ -233,12 +233,12 @@ async fn slow(service: usize, calls: usize, named: &str) {
         let room = json!({"property": first_property(1), "name": "1", "kind": "single", "beds": 1});
         let room = all.server.post(1, "rooms", Uuid::now_v7(), &room).await;
         assert_eq!(room.status(), StatusCode::CREATED);
+        assert_eq!(all.seen("in_flight_max").await, 2);
         all.behave(json!({"delay_ms": 0})).await;
     };
     let (answers, ()) = tokio::join!(waiting, meanwhile);
     let status = |wanted| answers.iter().filter(|answer| answer.status() == wanted).count();
     assert_eq!((status(StatusCode::CREATED), status(StatusCode::SERVICE_UNAVAILABLE)), (2, 6));
-    assert_eq!(all.seen("in_flight_max").await, 2);
     all.server.stop().await;
 }
 
