@@ -64,7 +64,7 @@ struct Serve {
     /// Settings over the defaults; BACKEND__SECTION__SETTING variables are above both.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Services to host, by their names in /v1/services. All by default.
+    /// Services to host, by their names in /v1/services. By default all but those of `services.urls`.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     services: Vec<Service>,
 }
@@ -179,11 +179,13 @@ async fn serve(command: &Serve, sources: Sources) -> anyhow::Result<()> {
     let secret = token_secret_from_env()?;
     init_logs(&settings.current().config.logs)?;
     let metrics = Metrics::install()?;
-    let hosted: &[Service] =
-        if command.services.is_empty() { &Service::ALL } else { &command.services };
+    let elsewhere = settings.current().config.services.urls.clone();
+    let rest = Service::ALL.into_iter().filter(|service| !elsewhere.contains_key(service));
+    let hosted =
+        if command.services.is_empty() { rest.collect() } else { command.services.clone() };
     let stop = CancellationToken::new();
     let announcing = announcing(&stop);
-    let served = gateway::serve(&settings, &secret, hosted, metrics, stop.clone(), announcing);
+    let served = gateway::serve(&settings, &secret, &hosted, metrics, stop.clone(), announcing);
     tokio::select! {
         served = served => Ok(served?),
         failed = until_told(&stop) => Ok(failed?),

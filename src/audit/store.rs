@@ -83,12 +83,33 @@ pub(super) const LAWS: &[Law] = &[
         counted: "SELECT count(DISTINCT (org_id, aggregate_type, aggregate_id)) FROM events",
         holds: None,
         broken: "
-            SELECT format('account %s of organisation %s: %s events with versions %s to %s, snapshot at %s',
-                          aggregate_id, org_id, n, low, high, coalesce(s.version, 0)) AS what
+            SELECT format('account %s of organisation %s: %s events with versions %s to %s, baseline at %s, snapshot at %s',
+                          aggregate_id, org_id, n, low, high, coalesce(s.baseline_version, s.version, 0), coalesce(s.version, 0)) AS what
             FROM (SELECT org_id, aggregate_type, aggregate_id, count(*) AS n, min(version) AS low, max(version) AS high
                   FROM events GROUP BY org_id, aggregate_type, aggregate_id) a
             LEFT JOIN snapshots s USING (org_id, aggregate_type, aggregate_id)
-            WHERE n <> high - low + 1 OR low > coalesce(s.version, 0) + 1 OR high < s.version",
+            WHERE n <> high - low + 1 OR low <> coalesce(s.baseline_version, s.version, 0) + 1 OR high < s.version",
+    },
+    Law {
+        check: "each snapshot that was taken is a replay up to its version",
+        counted: "SELECT count(*) FROM snapshots WHERE baseline_version IS NOT NULL",
+        holds: None,
+        broken: "
+            SELECT format('account %s of organisation %s at version %s: %s, and its events come to %s revenue, %s expense, %s entries',
+                          aggregate_id, org_id, version, state, revenue, expense, entries) AS what
+            FROM (SELECT s.org_id, s.aggregate_id, s.version, s.state,
+                         coalesce((s.baseline_state->>'revenue_cents')::bigint, 0)
+                             + coalesce(sum((e.data->>'amount_cents')::bigint) FILTER (WHERE e.event_type = 1), 0) AS revenue,
+                         coalesce((s.baseline_state->>'expense_cents')::bigint, 0)
+                             + coalesce(sum((e.data->>'amount_cents')::bigint) FILTER (WHERE e.event_type = 2), 0) AS expense,
+                         coalesce((s.baseline_state->>'entries')::bigint, 0) + count(e.version) AS entries
+                  FROM snapshots s
+                  LEFT JOIN events e ON (e.org_id, e.aggregate_type, e.aggregate_id) = (s.org_id, s.aggregate_type, s.aggregate_id)
+                                    AND e.version > s.baseline_version AND e.version <= s.version
+                  WHERE s.baseline_version IS NOT NULL
+                  GROUP BY s.org_id, s.aggregate_type, s.aggregate_id) r
+            WHERE (revenue, expense, entries) IS DISTINCT FROM
+                  ((state->>'revenue_cents')::bigint, (state->>'expense_cents')::bigint, (state->>'entries')::bigint)",
     },
     Law {
         check: "positions of each shard are 1, 2, 3 … without a gap",
@@ -108,14 +129,16 @@ pub(super) const EVENTS: &str = "
            (data->>'date')::date, data->>'category'
     FROM events";
 
-/// Every account as its snapshot and the events after it say.
+/// Every account as its baseline and the events after it say: a snapshot that was taken on the way is no source, as it is
+/// itself to be proven.
 pub(super) const REPLAYED: &str = "
     SELECT org_id, aggregate_id,
            coalesce((s.state->>'revenue_cents')::bigint, 0) + coalesce(e.revenue_cents, 0),
            coalesce((s.state->>'expense_cents')::bigint, 0) + coalesce(e.expense_cents, 0),
            coalesce((s.state->>'entries')::bigint, 0) + coalesce(e.entries, 0),
            coalesce(e.version, s.version), e.last_date, e.revenue_categories, e.expense_categories
-    FROM snapshots s
+    FROM (SELECT org_id, aggregate_type, aggregate_id, coalesce(baseline_version, version) AS version,
+                 coalesce(baseline_state, state) AS state FROM snapshots) s
     FULL JOIN (
         SELECT e.org_id, e.aggregate_type, e.aggregate_id,
                (sum((data->>'amount_cents')::bigint) FILTER (WHERE event_type = 1))::bigint AS revenue_cents,
@@ -124,7 +147,7 @@ pub(super) const REPLAYED: &str = "
                array_agg(DISTINCT data->>'category') FILTER (WHERE event_type = 1) AS revenue_categories,
                array_agg(DISTINCT data->>'category') FILTER (WHERE event_type = 2) AS expense_categories
         FROM events e LEFT JOIN snapshots b USING (org_id, aggregate_type, aggregate_id)
-        WHERE e.version > coalesce(b.version, 0)
+        WHERE e.version > coalesce(b.baseline_version, b.version, 0)
         GROUP BY e.org_id, e.aggregate_type, e.aggregate_id
     ) e USING (org_id, aggregate_type, aggregate_id)
     WHERE aggregate_type = 1";

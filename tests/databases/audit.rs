@@ -21,6 +21,7 @@ const REFUSED: &str = "refused commands are not in the store";
 const FOREIGN: &str = "the store knows no command that the client did not send";
 const ANSWERS: &str = "the answer kept for each command names its event";
 const VERSIONS: &str = "versions of each account follow its snapshot without a gap";
+const SNAPSHOTS: &str = "each snapshot that was taken is a replay up to its version";
 const POSITIONS: &str = "positions of each shard are 1, 2, 3 … without a gap";
 const BOOKED: &str = "every event is booked exactly once, as it says";
 const ACCOUNTS: &str = "entries of each account come to its snapshot and events";
@@ -104,6 +105,26 @@ const FAULTS: &[Fault] = &[
                 INSERT INTO append_dedup SELECT org_id, command_id, shard, aggregate_type, aggregate_id, version, position, 1 FROM e",
         repair: "DELETE FROM events WHERE command_id::text LIKE 'f0f0%'; DELETE FROM append_dedup WHERE command_id::text LIKE 'f0f0%'",
         red: &[DRAINED, FOREIGN, VERSIONS, BOOKED, ACCOUNTS, SUMMARIES],
+    },
+    Fault {
+        database: "plimsoll_event_store",
+        // As if one had been taken of an account with events, and gone wrong by a cent.
+        plant: "CREATE SCHEMA saved; CREATE TABLE saved.s AS SELECT * FROM snapshots;
+                WITH one AS (SELECT s.org_id, s.aggregate_id, max(e.version) AS version, count(*) AS entries,
+                                    sum((e.data->>'amount_cents')::bigint) FILTER (WHERE e.event_type = 1) AS revenue,
+                                    sum((e.data->>'amount_cents')::bigint) FILTER (WHERE e.event_type = 2) AS expense
+                             FROM snapshots s JOIN events e USING (org_id, aggregate_type, aggregate_id)
+                             GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 1)
+                UPDATE snapshots s SET baseline_version = s.version, baseline_state = s.state, version = one.version,
+                    state = jsonb_build_object(
+                        'entries', (s.state->>'entries')::bigint + entries,
+                        'revenue_cents', (s.state->>'revenue_cents')::bigint + coalesce(revenue, 0) + 1,
+                        'expense_cents', (s.state->>'expense_cents')::bigint + coalesce(expense, 0))
+                FROM one WHERE (s.org_id, s.aggregate_id) = (one.org_id, one.aggregate_id)",
+        repair: "UPDATE snapshots s SET version = o.version, state = o.state, baseline_version = NULL, baseline_state = NULL
+                 FROM saved.s o WHERE (s.org_id, s.aggregate_type, s.aggregate_id) = (o.org_id, o.aggregate_type, o.aggregate_id);
+                 DROP SCHEMA saved CASCADE",
+        red: &[SNAPSHOTS],
     },
     Fault {
         database: "plimsoll_event_store",

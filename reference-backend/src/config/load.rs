@@ -70,6 +70,7 @@ impl Config {
         above_zero("projections.tries_before_paused", projections.tries_before_paused.into());
         above_zero("projections.retry_first_ms", projections.retry_first_ms.0);
         above_zero("cache.warm_queue", self.cache.warm_queue as u64);
+        problems.extend(self.features.problems());
         problems.extend(self.jobs.problems());
         problems.extend(self.snapshots.problems());
         problems.extend(self.following.problems());
@@ -283,6 +284,9 @@ mod tests {
         assert!(!flags(&[("USE_READ_REPLICAS", "false")]).use_read_replicas);
         assert!(!flags(&[("ENABLE_PARTITION_MAINTENANCE", "0")]).enable_partition_maintenance);
         assert!(flags(&[("USE_PARTITIONED_TABLES", "1")]).use_partitioned_tables);
+        let legacy = Sources::of(Environment::default(), &[("USE_PARTITIONED_TABLES", "0")]);
+        let refused = told(&legacy).join("\n");
+        assert!(refused.contains("nothing reads them yet"), "{refused}");
         let odd = Sources::of(Environment::default(), &[("USE_READ_REPLICAS", "perhaps")]);
         let told = told(&odd).join("\n");
         assert!(told.contains("features.use_read_replicas (variable USE_READ_REPLICAS)"), "{told}");
