@@ -450,6 +450,31 @@ mod tests {
         assert!(matches!(fed.cache.read(org(), (), stale).await, Err(LiveError::Outrun)));
     }
 
+    #[tokio::test]
+    async fn a_load_that_ends_after_a_correction_cannot_bring_back_what_was_before_it() {
+        let fed = Fed::new(100);
+        fed.commit(1..=3).await;
+        // Rows of before the correction, which comes, and is told, while they are on their way.
+        let load = |freshness| {
+            let fed = &fed;
+            async move {
+                if freshness == Freshness::Newest {
+                    return Ok::<_, ()>(Loaded { value: Count(100), epoch: 1, ..loaded(3) });
+                }
+                fed.recent.raise_epoch(Shard::of(org()), 1);
+                fed.commit(4..=4).await;
+                Ok(loaded(3))
+            }
+        };
+        let answer = fed.cache.read(org(), (), load).await.unwrap();
+        assert_eq!(answer.body.unwrap(), "101");
+        // Nor can one that begins after it, from a server behind.
+        fed.cache.namespace.forget(org()).await;
+        fed.cache.warm(org(), load).await.unwrap();
+        fed.commit(5..=5).await;
+        assert_eq!(fed.read(0).await, ("102".into(), Lookup::Hit));
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn under_concurrent_loads_and_commits_no_event_is_lost_or_doubled() {
         let fed = Arc::new(Fed::new(10_000));

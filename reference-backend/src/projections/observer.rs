@@ -15,8 +15,9 @@ pub trait Observer: Debug + Send + Sync + 'static {
     fn begin(&self, projection: Projection, shard: Shard, position: i64);
 
     /// Rows of a shard's organisations are of this epoch from now on: they were built anew, or repaired, otherwise than by the
-    /// next events. What is held of an older epoch is to be loaded again.
-    fn corrected(&self, _projection: Projection, _shard: Shard, _epoch: i64) {}
+    /// next events. What is held of an older epoch is to be loaded again. Without a default: an observer that passes on what
+    /// it is told must not leave this out unnoticed.
+    fn corrected(&self, projection: Projection, shard: Shard, epoch: i64);
 
     /// Events of one shard, in order and without gaps, after their transaction was committed and before anyone who waits for
     /// them is told.

@@ -122,6 +122,10 @@ impl Observer for Counted {
         self.observer.begin(projection, shard, position);
     }
 
+    fn corrected(&self, projection: Projection, shard: Shard, epoch: i64) {
+        self.observer.corrected(projection, shard, epoch);
+    }
+
     fn committed<'a>(
         &'a self,
         projection: Projection,
@@ -136,5 +140,62 @@ impl Observer for Counted {
             self.cache.took(events.len());
         }
         self.observer.committed(projection, shard, events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::cache::samples::event;
+
+    /// What it was told, in words.
+    #[derive(Debug, Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Told {
+        fn note(&self, what: &str, projection: Projection, shard: Shard, number: i64) {
+            let said = format!("{what} {} {} {number}", projection.name(), shard.number());
+            self.0.lock().unwrap().push(said);
+        }
+    }
+
+    impl Observer for Told {
+        fn begin(&self, projection: Projection, shard: Shard, position: i64) {
+            self.note("begin", projection, shard, position);
+        }
+
+        fn corrected(&self, projection: Projection, shard: Shard, epoch: i64) {
+            self.note("corrected", projection, shard, epoch);
+        }
+
+        fn committed<'a>(
+            &'a self,
+            projection: Projection,
+            shard: Shard,
+            events: &'a [RecordedEvent],
+        ) -> BoxFuture<'a, ()> {
+            Box::pin(async move {
+                self.note("committed", projection, shard, events[0].position);
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn all_that_is_told_is_passed_on() {
+        for projects in [true, false] {
+            let told = Arc::new(Told::default());
+            let counted = Counted::new(Arc::clone(&told) as _, projects);
+            let shard = Shard::from_number(3).unwrap();
+            counted.begin(Projection::Finance, shard, 4);
+            counted.corrected(Projection::FinanceSummary, shard, 7);
+            counted.committed(Projection::Finance, shard, &[event(1, 5)]).await;
+            let said = told.0.lock().unwrap();
+            assert_eq!(
+                *said,
+                ["begin finance 3 4", "corrected finance-summary 3 7", "committed finance 3 5"]
+            );
+        }
     }
 }

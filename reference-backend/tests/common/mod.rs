@@ -363,6 +363,9 @@ impl Observer for Told {
         self.0.lock().unwrap().insert((projection, shard), position);
     }
 
+    /// It holds no rows.
+    fn corrected(&self, _: Projection, _: Shard, _: i64) {}
+
     fn committed<'a>(
         &'a self,
         projection: Projection,
