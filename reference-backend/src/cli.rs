@@ -1,6 +1,7 @@
 //! The commands of the program. The only place that writes to standard output: one line when `serve` listens, or what
-//! `config show` was asked for.
+//! another command was asked for.
 
+mod partitions;
 mod projections;
 
 use std::io::Write;
@@ -16,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Environment, Settings, Sources, token_secret_from_env};
 use crate::db;
 use crate::gateway;
+use crate::jobs::JobsCommand;
 use crate::ota::{self, Behaviour};
+use crate::pubsub::SubscriptionsCommand;
 use crate::services::Service;
 use crate::telemetry::{Metrics, init_logs};
 
@@ -42,8 +45,14 @@ enum Action {
     Migrate(Migrate),
     /// Look at the settings.
     Config(ConfigCommand),
+    /// Look at scheduled jobs, or run one.
+    Jobs(JobsCommand),
+    /// Look at subscriptions and their dead letters, deliver these again, or let them go.
+    Subscriptions(SubscriptionsCommand),
     /// Tables that follow the events: build them anew.
     Projections(projections::Command),
+    /// Monthly partitions: what there is, what is wrong, make, drop.
+    Partitions(partitions::Command),
     /// Print what shapes the databases of this release: its schema version and every migration
     Schema,
     /// Stand in for the outside channel manager, as slow and as broken as told.
@@ -137,11 +146,22 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             let text: String = lines.map(|line| line + "\n").collect();
             Ok(std::io::stdout().write_all(text.as_bytes())?)
         }
+        Action::Partitions(command) => partitions::run(command, load).await,
         Action::Config(ConfigCommand { action: ConfigAction::Show { config, json } }) => {
             let sources = Sources::of_process(command.environment, config.as_deref())?;
             let text =
                 if json { format!("{:#}\n", sources.show_json()?) } else { sources.show_toml()? };
             Ok(std::io::stdout().write_all(text.as_bytes())?)
+        }
+        Action::Jobs(jobs) => {
+            let config = load(jobs.config.as_deref())?;
+            init_logs(&config.logs)?;
+            Ok(std::io::stdout().write_all(jobs.run(&config).await?.as_bytes())?)
+        }
+        Action::Subscriptions(subscriptions) => {
+            let config = load(subscriptions.config.as_deref())?;
+            init_logs(&config.logs)?;
+            Ok(std::io::stdout().write_all(subscriptions.run(&config).await?.as_bytes())?)
         }
         Action::OtaStub(OtaStub { listen, behaviour }) => {
             let stop = CancellationToken::new();

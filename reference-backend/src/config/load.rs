@@ -57,17 +57,10 @@ impl Config {
                 problems.push(format!("{name} = 0: expected a number from 1 up"));
             }
         };
-        let choice = &self.database.replica_choice;
         let (store, projections) = (&self.event_store, &self.projections);
         above_zero("server.request_timeout_ms", self.server.request_timeout_ms.0);
         above_zero("server.in_flight_max", self.server.in_flight_max as u64);
         above_zero("server.body_bytes_max", self.server.body_bytes_max as u64);
-        above_zero("database.replica_choice.poll_interval_ms", choice.poll_interval_ms.0);
-        above_zero("database.replica_choice.poll_timeout_ms", choice.poll_timeout_ms.0);
-        above_zero(
-            "database.replica_choice.failures_before_unhealthy",
-            choice.failures_before_unhealthy.into(),
-        );
         above_zero("event_store.queue_commands", store.queue_commands as u64);
         above_zero("event_store.batch_commands_max", store.batch_commands_max as u64);
         above_zero("event_store.statement_timeout_ms", store.statement_timeout_ms.0);
@@ -77,9 +70,13 @@ impl Config {
         above_zero("projections.tries_before_paused", projections.tries_before_paused.into());
         above_zero("projections.retry_first_ms", projections.retry_first_ms.0);
         above_zero("cache.warm_queue", self.cache.warm_queue as u64);
-        above_zero("partitions.lock_tries", self.partitions.lock_tries.into());
+        problems.extend(self.jobs.problems());
         problems.extend(self.snapshots.problems());
         problems.extend(self.following.problems());
+        problems.extend(self.pubsub.problems());
+        problems.extend(self.objects.problems(self.server.request_timeout_ms));
+        problems.extend(self.database.replica_choice.problems());
+        problems.extend(self.partitions.problems());
         problems.extend(self.monitoring.problems());
         problems.extend(self.logs.problems());
         problems.extend(self.database.pools.problems());
@@ -184,6 +181,9 @@ sections!(
     following,
     partitions,
     cache,
+    objects,
+    jobs,
+    pubsub,
     services,
     resilience,
     ota,

@@ -4,12 +4,17 @@
 mod environment;
 mod features;
 mod following;
+mod jobs;
 mod live;
 mod load;
 mod monitoring;
+mod objects;
 mod ota;
+mod partitions;
 mod pools;
+mod pubsub;
 mod read;
+mod replicas;
 mod resilience;
 mod services;
 mod settings;
@@ -20,16 +25,21 @@ mod sources;
 pub use environment::{Environment, UnknownEnvironment};
 pub use features::Features;
 pub use following::Following;
+pub use jobs::{JobTiming, Jobs};
 pub use live::{ReloadError, Settings, Snapshot};
 pub use load::{ConfigError, token_secret_from_env};
 pub use monitoring::Monitoring;
+pub use objects::{BytesMax, ObjectStoreKind, Objects, S3};
 pub use ota::Ota;
+pub use partitions::Partitions;
 pub use pools::{PoolOverrides, Pools};
+pub use pubsub::{Delivery, DeliveryOverride, PubSub, Realtime};
+pub use replicas::Replicas;
 pub use resilience::{Breaker, Bulkheads, Dependency, RateLimit, Resilience, Retry};
 pub use services::{BaseUrl, NotABaseUrl, Services};
 pub use settings::{
-    Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Partitions,
-    Projections, ReplicaEndpoint, Replicas, Server,
+    Auth, Cache, CacheNamespace, Config, Database, Endpoint, EventStore, Logs, Millis, Projections,
+    ReplicaEndpoint, Server,
 };
 pub use snapshots::Snapshots;
 pub use sources::Sources;

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Environment, Features, Following, Monitoring, Pools, Snapshots};
+use super::{
+    Environment, Features, Following, Jobs, Monitoring, Partitions, Pools, PubSub, Replicas,
+    Snapshots,
+};
 
 /// A span of time in whole milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -48,6 +51,12 @@ pub struct Config {
     pub partitions: Partitions,
     /// Caches in front of the databases.
     pub cache: Cache,
+    /// Scheduled jobs.
+    pub jobs: Jobs,
+    /// Topics and their subscriptions.
+    pub pubsub: PubSub,
+    /// Where objects are kept.
+    pub objects: super::Objects,
     /// Where the services are that this process does not host.
     pub services: super::Services,
     /// Limits of what comes in, and of what goes out.
@@ -140,22 +149,6 @@ pub struct ReplicaEndpoint {
     pub port: u16,
 }
 
-/// When a replica may answer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Replicas {
-    /// Time between two looks at a replica.
-    pub poll_interval_ms: Millis,
-    /// Longest wait for an answer to such a look.
-    pub poll_timeout_ms: Millis,
-    /// Looks that must fail in a row before a replica counts as unhealthy.
-    pub failures_before_unhealthy: u32,
-    /// A replica further behind answers no reads, in bytes of WAL.
-    pub lag_bytes_max: u64,
-    /// A replica further behind answers no reads.
-    pub lag_max_ms: Millis,
-}
-
 /// The event store's writers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -196,18 +189,6 @@ pub struct Projections {
     pub drain_timeout_ms: Millis,
     /// Failed tries before the projection shows as paused.
     pub tries_before_paused: u32,
-}
-
-/// Monthly partitions.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Partitions {
-    /// Months made ahead of the current one.
-    pub months_ahead: u32,
-    /// Longest wait for a lock before trying again.
-    pub lock_timeout_ms: Millis,
-    /// Tries per partition.
-    pub lock_tries: u32,
 }
 
 /// Caches in front of the databases.

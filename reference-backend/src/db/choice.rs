@@ -47,18 +47,29 @@ pub(super) enum Reason {
     None,
     /// The healthy replicas are too far behind, or behind the write the read must show.
     Lagging,
-    /// No replica is healthy, or the chosen one failed.
+    /// No replica is healthy, or their breakers let no read through.
     Unhealthy,
+    /// The replicas that were asked failed.
+    Failed,
+    /// Replicas are switched off.
+    Off,
     /// The caller asked for the newest state.
     WritePath,
 }
 
 impl Reason {
+    /// Whether a replica should have answered, so that the primary answers one read more than it was meant to.
+    pub(super) const fn is_fallback(self) -> bool {
+        matches!(self, Self::Lagging | Self::Unhealthy | Self::Failed)
+    }
+
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Lagging => "lagging",
             Self::Unhealthy => "unhealthy",
+            Self::Failed => "failed",
+            Self::Off => "off",
             Self::WritePath => "write_path",
         }
     }
@@ -80,19 +91,24 @@ impl Limits {
     }
 }
 
-/// The index of the replica that shall answer, starting the search at `turn`; or why the primary has to.
+/// The index of the replica that shall answer, starting the search at `turn` and leaving out those `passed_over`; or why the
+/// primary has to.
 pub(super) fn choose(
     observed: impl ExactSizeIterator<Item = Observed> + Clone,
     limits: Limits,
     freshness: Freshness,
     turn: usize,
+    passed_over: &[usize],
 ) -> Result<usize, Reason> {
     let count = observed.len();
     if freshness == Freshness::Newest {
         return Err(Reason::WritePath);
     }
-    if count == 0 || !limits.replicas {
+    if count == 0 {
         return Err(Reason::None);
+    }
+    if !limits.replicas {
+        return Err(Reason::Off);
     }
     let fresh = |replica: &Observed| {
         replica.lag_bytes <= limits.lag_bytes_max
@@ -102,10 +118,11 @@ pub(super) fn choose(
                 Freshness::Any | Freshness::Newest => true,
             }
     };
-    let candidates = observed.enumerate();
+    let candidates = observed.enumerate().filter(|(index, _)| !passed_over.contains(index));
     let fit = |(_, replica): &(usize, Observed)| replica.healthy && fresh(replica);
     let start = turn % count;
-    let next = candidates.clone().skip(start).find(fit).or_else(|| candidates.clone().find(fit));
+    let mut from_start = candidates.clone().filter(|(index, _)| *index >= start);
+    let next = from_start.find(fit).or_else(|| candidates.clone().find(fit));
     match next {
         Some((index, _)) => Ok(index),
         None if candidates.clone().any(|(_, replica)| replica.healthy) => Err(Reason::Lagging),
@@ -127,13 +144,13 @@ mod tests {
     fn switched_off_replicas_answer_nothing() {
         let off = Limits { replicas: false, ..LIMITS };
         let replicas = [at(10), at(10)];
-        let found = choose(replicas.iter().copied(), off, Freshness::Any, 0);
-        assert_eq!(found, Err(Reason::None));
+        let found = choose(replicas.iter().copied(), off, Freshness::Any, 0, &[]);
+        assert_eq!(found, Err(Reason::Off));
     }
 
     fn check(replicas: &[Observed], freshness: Freshness, expected: &[Result<usize, Reason>]) {
         for (turn, expected) in expected.iter().enumerate() {
-            let found = choose(replicas.iter().copied(), LIMITS, freshness, turn);
+            let found = choose(replicas.iter().copied(), LIMITS, freshness, turn, &[]);
             assert_eq!(found, *expected, "turn {turn} of {replicas:?} for {freshness:?}");
         }
     }
@@ -148,6 +165,16 @@ mod tests {
         let sick = Observed { healthy: false, ..at(5) };
         check(&[sick, at(5)], Freshness::Any, &[Ok(1), Ok(1)]);
         check(&[sick, sick], Freshness::Any, &[Err(Reason::Unhealthy)]);
+    }
+
+    #[test]
+    fn one_that_failed_the_read_is_not_asked_again() {
+        let choose = |passed_over: &[usize], turn| {
+            choose([at(5), at(5)].into_iter(), LIMITS, Freshness::Any, turn, passed_over)
+        };
+        assert_eq!([choose(&[0], 0), choose(&[0], 1)], [Ok(1), Ok(1)]);
+        assert_eq!([choose(&[1], 0), choose(&[1], 1)], [Ok(0), Ok(0)]);
+        assert_eq!(choose(&[0, 1], 0), Err(Reason::Unhealthy));
     }
 
     #[test]

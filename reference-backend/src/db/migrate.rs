@@ -58,7 +58,7 @@ DO $$
 DECLARE
     wanted text;
 BEGIN
-    FOREACH wanted IN ARRAY ARRAY['app_rw', 'app_ro', 'app_monitor'] LOOP
+    FOREACH wanted IN ARRAY ARRAY['app_rw', 'app_ro', 'app_monitor', 'app_maintenance'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
             EXECUTE format('CREATE ROLE %I LOGIN', wanted);
         END IF;

@@ -7,10 +7,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::choice::Limits;
+use super::lanes::Lanes;
 use super::replicas::{self, Replica};
 use super::{Database, Freshness, Lsn, Reader};
 use crate::config;
@@ -46,11 +48,13 @@ pub(super) struct Inner {
     pub(super) limits: ArcSwap<Limits>,
     /// By [`Database::index`].
     write: Vec<PgPool>,
-    pub(super) primary_read: Vec<PgPool>,
+    pub(super) primary: Lanes,
     /// One connection to the primary for probes alone: they must be answered when requests have taken all others.
     probe: PgPool,
     pub(super) replicas: Vec<Replica>,
     pub(super) turn: AtomicUsize,
+    /// Room on the primary for reads that replicas should have answered.
+    pub(super) fallback: Semaphore,
     /// How far the primary is known to have written. Only grows.
     pub(super) written: AtomicU64,
     stop: CancellationToken,
@@ -70,22 +74,26 @@ pub(super) enum Role {
     Write,
     Read,
     Monitor,
+    /// Owns the tables partitioned by month.
+    Maintenance,
 }
 
 impl Databases {
     /// Opens the pools and starts to watch the replicas. A missing replica is no error; a missing primary is.
     pub async fn connect(config: &config::Database) -> Result<Self, DbError> {
-        let per_database = |host: &str, port, role, size: fn(&config::Pools) -> u32| {
-            let pools = Database::ALL.map(|database| {
-                let own = config.pools.of(database.label());
-                pool(&own, host, port, database, role, size(&own))
-            });
-            pools.to_vec()
+        let (choice, primary) = (&config.replica_choice, &config.primary);
+        let write_pool = |database: Database, size: fn(&config::Pools) -> u32| {
+            let own = config.pools.of(database.label());
+            write_pool(&own, primary, database, size(&own))
         };
-        let primary = &config.primary;
-        let primary_pools = |role, size| per_database(&primary.host, primary.port, role, size);
-        let write = primary_pools(Role::Write, |pools| pools.write_connections);
-        let primary_read = primary_pools(Role::Read, |pools| pools.primary_read_connections);
+        let write = Database::ALL.map(|database| write_pool(database, |p| p.write_connections));
+        let lanes = |host: &str, port, size: fn(&config::Pools) -> u32| {
+            Lanes::new(|database| {
+                let own = config.pools.of(database.label());
+                let options = session_options(&own, host, port, database, Role::Read);
+                (options, size(&own), own.acquire_timeout_ms.duration())
+            })
+        };
         for (database, pool) in Database::ALL.into_iter().zip(&write) {
             pool.acquire().await.map_err(|source| DbError::Primary {
                 host: primary.host.clone(),
@@ -95,18 +103,17 @@ impl Databases {
             })?;
         }
         let replicas = config.replicas.iter().map(|replica| {
-            let size = |pools: &config::Pools| pools.replica_read_connections;
-            Replica::new(replica, per_database(&replica.host, replica.port, Role::Read, size))
+            let lanes = lanes(&replica.host, replica.port, |pools| pools.replica_read_connections);
+            Replica::new(replica, lanes, choice)
         });
-        let store = config.pools.of(Database::EventStore.label());
-        let probe = pool(&store, &primary.host, primary.port, Database::EventStore, Role::Write, 1);
         let databases = Self(Arc::new(Inner {
             limits: ArcSwap::from_pointee(Limits::of(&config.replica_choice, true)),
-            write,
-            primary_read,
-            probe,
+            write: write.to_vec(),
+            primary: lanes(&primary.host, primary.port, |pools| pools.primary_read_connections),
+            probe: write_pool(Database::EventStore, |_| 1),
             replicas: replicas.collect(),
             turn: AtomicUsize::new(0),
+            fallback: Semaphore::new(choice.primary_fallback_max as usize),
             written: AtomicU64::new(0),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -117,7 +124,7 @@ impl Databases {
     }
 
     /// From now on other limits for replicas, or none of them at all.
-    pub(crate) fn retune(&self, choice: &config::Replicas, use_replicas: bool) {
+    pub fn retune(&self, choice: &config::Replicas, use_replicas: bool) {
         self.0.limits.store(Arc::new(Limits::of(choice, use_replicas)));
     }
 
@@ -152,10 +159,11 @@ impl Databases {
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
-        let replicas = self.0.replicas.iter().flat_map(|replica| &replica.pools);
-        let primary = self.0.write.iter().chain(&self.0.primary_read).chain([&self.0.probe]);
-        let pools = primary.chain(replicas);
+        let pools = self.0.write.iter().chain([&self.0.probe]);
         futures::future::join_all(pools.map(PgPool::close)).await;
+        let replicas = self.0.replicas.iter().map(|replica| &replica.lanes);
+        let lanes = std::iter::once(&self.0.primary).chain(replicas);
+        futures::future::join_all(lanes.map(Lanes::close)).await;
     }
 
     /// A connection of its own to the primary, for the one writer of something: an appender or a projection. `limit` is how
@@ -183,6 +191,11 @@ impl Databases {
         }
     }
 
+    /// See [`maintenance`].
+    pub(crate) async fn maintenance(&self) -> Result<PgConnection, sqlx::Error> {
+        maintenance(&self.0.config).await
+    }
+
     pub(super) fn inner(&self) -> &Inner {
         &self.0
     }
@@ -200,6 +213,18 @@ impl Databases {
     }
 }
 
+/// A connection to the primary's finance database as the owner of the tables partitioned by month.
+pub async fn maintenance(config: &config::Database) -> Result<PgConnection, sqlx::Error> {
+    let (primary, database) = (&config.primary, Database::Finance.name());
+    let options = connect_options(&primary.host, primary.port, Role::Maintenance, database)
+        .application_name("reference-backend maintenance");
+    let timeout = config.pools.acquire_timeout_ms.duration();
+    match tokio::time::timeout(timeout, options.connect()).await {
+        Ok(connected) => connected,
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
+    }
+}
+
 impl Inner {
     pub(super) fn saw_written(&self, lsn: Lsn) {
         self.written.fetch_max(lsn.bytes(), Ordering::Relaxed);
@@ -208,9 +233,9 @@ impl Inner {
     fn publish_in_use(&self) {
         let in_use = |pool: &PgPool| f64::from(pool.size()) - pool.num_idle() as f64;
         for database in Database::ALL {
-            let index = database.index();
-            let primary = in_use(&self.write[index]) + in_use(&self.primary_read[index]);
-            let replicas = self.replicas.iter().map(|r| (r.name, in_use(&r.pools[index])));
+            let reads = |lanes: &Lanes| f64::from(lanes.of(database).in_use());
+            let primary = in_use(&self.write[database.index()]) + reads(&self.primary);
+            let replicas = self.replicas.iter().map(|r| (r.name, reads(&r.lanes)));
             for (server, value) in std::iter::once(("primary", primary)).chain(replicas) {
                 metrics::gauge!("backend_db_pool_in_use", "database" => database.label(), "server" => server)
                     .set(value.max(0.0));
@@ -219,19 +244,12 @@ impl Inner {
     }
 }
 
-fn pool(
+fn write_pool(
     settings: &config::Pools,
-    host: &str,
-    port: u16,
+    primary: &config::Endpoint,
     database: Database,
-    role: Role,
     size: u32,
 ) -> PgPool {
-    let statement_timeout = settings.statement_timeout_ms.0.to_string();
-    // A generic plan of a partitioned table locks every partition before it prunes: 33 locks instead of 3.
-    let options = connect_options(host, port, role, database.name())
-        .options([("plan_cache_mode", "force_custom_plan")])
-        .options([("statement_timeout", statement_timeout.as_str())]);
     PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(settings.acquire_timeout_ms.duration())
@@ -240,7 +258,28 @@ fn pool(
         .test_before_acquire(false)
         .max_lifetime(None)
         .idle_timeout(None)
-        .connect_lazy_with(options)
+        .connect_lazy_with(session_options(
+            settings,
+            &primary.host,
+            primary.port,
+            database,
+            Role::Write,
+        ))
+}
+
+/// For the statements of requests.
+fn session_options(
+    settings: &config::Pools,
+    host: &str,
+    port: u16,
+    database: Database,
+    role: Role,
+) -> PgConnectOptions {
+    let statement_timeout = settings.statement_timeout_ms.0.to_string();
+    // A generic plan of a partitioned table locks every partition before it prunes: 33 locks instead of 3.
+    connect_options(host, port, role, database.name())
+        .options([("plan_cache_mode", "force_custom_plan")])
+        .options([("statement_timeout", statement_timeout.as_str())])
 }
 
 pub(super) fn connect_options(
@@ -255,6 +294,7 @@ pub(super) fn connect_options(
             Role::Write => "app_rw",
             Role::Read => "app_ro",
             Role::Monitor => "app_monitor",
+            Role::Maintenance => "app_maintenance",
         })
         .database(database)
         .application_name("reference-backend")

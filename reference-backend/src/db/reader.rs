@@ -1,31 +1,46 @@
-//! A read: runs on the chosen server, is counted where it ran, and goes to the primary if a replica fails.
+//! A read: runs on the chosen server, is counted where it ran, and goes elsewhere if that server fails: to one other replica,
+//! then to the primary, where only so many of such reads run at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use futures::future::BoxFuture;
 use metrics::{counter, histogram};
-use sqlx::postgres::{PgArguments, PgPool, PgRow, Postgres};
-use sqlx::query::QueryAs;
-use sqlx::{Error, FromRow};
+use sqlx::postgres::{PgArguments, PgRow, Postgres};
+use sqlx::query::{self, QueryAs};
+use sqlx::{Error, Execute, FromRow};
+use tokio::sync::SemaphorePermit;
 use tracing::debug;
 
 use super::choice::{Reason, choose};
+use super::fault::Fault;
+use super::lanes::Lane;
 use super::pools::Inner;
+use super::replicas::Replica;
 use super::{Database, Freshness, Lsn, Source};
+
+/// Replicas that may fail one read before the primary is asked.
+const REPLICAS_TRIED_MAX: usize = 2;
 
 /// Reads of one request from one database. Statements stay on the server chosen at the start, unless it fails.
 #[derive(Debug)]
 pub struct Reader {
     inner: Arc<Inner>,
     database: Database,
-    pool: PgPool,
+    freshness: Freshness,
+    turn: usize,
+    /// Index of the replica, or why it is the primary.
+    route: Result<usize, Reason>,
     source: Source,
-    reason: Reason,
     as_of: Lsn,
+    /// Replicas that failed this reader, or let no read through.
+    passed_over: Vec<usize>,
+    failures: usize,
 }
 
 type Query<T> = QueryAs<'static, Postgres, T, PgArguments>;
+type Attempt<R> = BoxFuture<'static, Result<R, Error>>;
 
 impl Reader {
     pub(super) fn new(inner: Arc<Inner>, database: Database, freshness: Freshness) -> Self {
@@ -33,23 +48,19 @@ impl Reader {
             0 => 0,
             _ => inner.turn.fetch_add(1, Ordering::Relaxed),
         };
-        // Before the choice: what the server has by now, it will have later.
-        let written = Lsn::from_raw(inner.written.load(Ordering::Relaxed));
-        let observed = inner.replicas.iter().map(super::replicas::Replica::observed);
-        let (source, reason, pool, as_of) =
-            match choose(observed, **inner.limits.load(), freshness, turn) {
-                Ok(index) => {
-                    let replica = &inner.replicas[index];
-                    let pool = &replica.pools[database.index()];
-                    (Source::Replica(replica.name), Reason::None, pool, replica.observed().replayed)
-                }
-                Err(reason) => {
-                    let pool = &inner.primary_read[database.index()];
-                    (Source::Primary, reason, pool, written)
-                }
-            };
-        let pool = pool.clone();
-        Self { inner, database, pool, source, reason, as_of }
+        let mut reader = Self {
+            inner,
+            database,
+            freshness,
+            turn,
+            route: Err(Reason::None),
+            source: Source::Primary,
+            as_of: Lsn::default(),
+            passed_over: Vec::new(),
+            failures: 0,
+        };
+        reader.choose();
+        reader
     }
 
     /// The server that answered the last statement, or will answer the first.
@@ -62,20 +73,24 @@ impl Reader {
         self.as_of
     }
 
-    /// All rows of a statement. `query` makes it anew for a second try on the primary.
+    /// All rows of a statement. `query` makes it anew for a try on another server.
     pub async fn fetch_all<T>(&mut self, query: impl Fn() -> Query<T>) -> Result<Vec<T>, Error>
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        let start = Instant::now();
-        let mut found = query().fetch_all(&self.pool).await;
-        if self.fall_back(found.as_ref().err()) {
-            found = query().fetch_all(&self.pool).await;
-        }
-        self.count(start, found)
+        let found = self.run(|lane| {
+            let query = plain(query());
+            Box::pin(async move {
+                let mut lane = lane.borrow().await?;
+                let found = query?.fetch_all(lane.connection()).await;
+                lane.done(found.as_ref().err());
+                found
+            })
+        });
+        found.await?.iter().map(T::from_row).collect()
     }
 
-    /// The first row of a statement, if any. `query` makes it anew for a second try on the primary.
+    /// The first row of a statement, if any. `query` makes it anew for a try on another server.
     pub async fn fetch_optional<T>(
         &mut self,
         query: impl Fn() -> Query<T>,
@@ -83,26 +98,98 @@ impl Reader {
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        let start = Instant::now();
-        let mut found = query().fetch_optional(&self.pool).await;
-        if self.fall_back(found.as_ref().err()) {
-            found = query().fetch_optional(&self.pool).await;
-        }
-        self.count(start, found)
+        let found = self.run(|lane| {
+            let query = plain(query());
+            Box::pin(async move {
+                let mut lane = lane.borrow().await?;
+                let found = query?.fetch_optional(lane.connection()).await;
+                lane.done(found.as_ref().err());
+                found
+            })
+        });
+        found.await?.as_ref().map(T::from_row).transpose()
     }
 
-    /// After a failure that is the replica's alone: moves to the primary and says so.
-    fn fall_back(&mut self, error: Option<&Error>) -> bool {
-        let Some(error) = error.filter(|error| is_servers_fault(error)) else { return false };
-        if self.source == Source::Primary {
-            return false;
+    async fn run<R: Send + 'static>(
+        &mut self,
+        attempt: impl Fn(Arc<Lane>) -> Attempt<R>,
+    ) -> Result<R, Error> {
+        let start = Instant::now();
+        let inner = Arc::clone(&self.inner);
+        loop {
+            let index = match self.route {
+                Ok(index) => index,
+                Err(reason) => {
+                    let _room = self.room_on_primary(&inner, reason)?;
+                    let lane = inner.primary.of(self.database);
+                    let mut found = attempt(Arc::clone(lane)).await;
+                    // It may have restarted while the connection was idle; the second try takes a new one.
+                    if found.as_ref().is_err_and(broke) {
+                        found = attempt(Arc::clone(lane)).await;
+                    }
+                    return self.count(start, found);
+                }
+            };
+            let replica = &inner.replicas[index];
+            let lane = Arc::clone(replica.lanes.of(self.database));
+            match replica.ask(attempt(lane)).await {
+                None => self.pass_over(index, replica, "open"),
+                Some(Err(error)) => match Fault::of(&error) {
+                    None => return Err(error),
+                    Some(fault) => {
+                        debug!(%error, "{} did not answer a read; asking another", replica.name);
+                        self.failures += 1;
+                        self.pass_over(index, replica, fault.label());
+                    }
+                },
+                found => return self.count(start, found.expect("the other arm")),
+            }
         }
-        debug!(%error, server = self.source.server(), "read failed on a replica; asking the primary");
-        self.source = Source::Primary;
-        self.as_of = Lsn::from_raw(self.inner.written.load(Ordering::Relaxed));
-        self.reason = Reason::Unhealthy;
-        self.pool = self.inner.primary_read[self.database.index()].clone();
-        true
+    }
+
+    fn pass_over(&mut self, index: usize, replica: &Replica, cause: &'static str) {
+        counter!("backend_read_retries_total", "server" => replica.name, "cause" => cause)
+            .increment(1);
+        self.passed_over.push(index);
+        self.choose();
+    }
+
+    fn choose(&mut self) {
+        let inner = &self.inner;
+        // Before the choice: what the server has by now, it will have later.
+        let written = Lsn::from_raw(inner.written.load(Ordering::Relaxed));
+        let observed = inner.replicas.iter().map(Replica::observed);
+        let limits = **inner.limits.load();
+        self.route = choose(observed, limits, self.freshness, self.turn, &self.passed_over);
+        if self.failures >= REPLICAS_TRIED_MAX {
+            self.route = Err(Reason::Failed);
+        }
+        if self.failures > 0 {
+            self.route = self.route.map_err(|_| Reason::Failed);
+        }
+        (self.source, self.as_of) = match self.route {
+            Ok(index) => {
+                let replica = &inner.replicas[index];
+                (Source::Replica(replica.name), replica.observed().replayed)
+            }
+            Err(_) => (Source::Primary, written),
+        };
+    }
+
+    /// What the replicas cannot answer must not sink the primary, which alone takes the writes: above the cap a read is
+    /// refused at once, as if no connection had become free.
+    fn room_on_primary<'a>(
+        &self,
+        inner: &'a Inner,
+        reason: Reason,
+    ) -> Result<Option<SemaphorePermit<'a>>, Error> {
+        if !reason.is_fallback() {
+            return Ok(None);
+        }
+        inner.fallback.try_acquire().map(Some).map_err(|_| {
+            counter!("backend_reads_shed_total", "database" => self.database.label()).increment(1);
+            Error::PoolTimedOut
+        })
     }
 
     /// Counts a statement that a server answered; one that failed ran nowhere, as `pg_stat_statements` sees it too.
@@ -112,7 +199,7 @@ impl Reader {
                 "backend_reads_total",
                 "source" => self.source.label(),
                 "server" => self.source.server(),
-                "reason" => self.reason.label()
+                "reason" => self.route.err().unwrap_or(Reason::None).label()
             )
             .increment(1);
             let seconds = start.elapsed().as_secs_f64();
@@ -123,17 +210,15 @@ impl Reader {
     }
 }
 
-/// Whether another server might answer: the connection broke, the server is going or coming, or recovery cancelled the read.
-fn is_servers_fault(error: &Error) -> bool {
-    match error {
-        Error::Io(_) | Error::Protocol(_) | Error::PoolTimedOut | Error::Tls(_) => true,
-        Error::Database(error) => error.code().is_some_and(|code| {
-            // 08: connection; 57P: operator intervention; 53: out of resources; 40001, 40P01: recovery conflict.
-            code.starts_with("08")
-                || code.starts_with("57P")
-                || code.starts_with("53")
-                || matches!(&*code, "40001" | "40P01")
-        }),
-        _ => false,
-    }
+/// The statement without the type of its rows: they are decoded once they are here, and not while a connection is held.
+fn plain<T: Send>(
+    mut query: Query<T>,
+) -> Result<query::Query<'static, Postgres, PgArguments>, Error> {
+    let arguments = query.take_arguments().map_err(Error::Encode)?.unwrap_or_default();
+    Ok(sqlx::query_with(query.sql(), arguments))
+}
+
+/// Whether a connection broke, rather than that there was none.
+fn broke(error: &Error) -> bool {
+    Fault::of(error) == Some(Fault::Server) && !matches!(error, Error::PoolTimedOut)
 }

@@ -8,15 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use metrics::{Gauge, gauge};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection, Error};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::breaker::Breaker;
+use super::lanes::Lanes;
 use super::pools::{Inner, Role, connect_options};
 use super::{Database, Lsn};
-use crate::config::ReplicaEndpoint;
+use crate::config::{ReplicaEndpoint, Replicas};
 
 /// A replica as the monitor last saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +34,10 @@ pub(super) struct Observed {
 pub(super) struct Replica {
     /// Names come from the settings and live as long as the process.
     pub(super) name: &'static str,
-    /// By [`Database::index`].
-    pub(super) pools: Vec<PgPool>,
+    pub(super) lanes: Lanes,
+    breaker: Breaker,
+    /// Longest wait for its answer to a read.
+    patience: Duration,
     endpoint: ReplicaEndpoint,
     healthy: AtomicBool,
     replayed: AtomicU64,
@@ -41,10 +46,13 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    pub(super) fn new(endpoint: &ReplicaEndpoint, pools: Vec<PgPool>) -> Self {
+    pub(super) fn new(endpoint: &ReplicaEndpoint, lanes: Lanes, config: &Replicas) -> Self {
+        let name = Box::leak(endpoint.name.clone().into_boxed_str());
         Self {
-            name: Box::leak(endpoint.name.clone().into_boxed_str()),
-            pools,
+            name,
+            lanes,
+            breaker: Breaker::new(name, config),
+            patience: config.read_timeout_ms.duration(),
             endpoint: endpoint.clone(),
             // Not trusted before the first good look.
             healthy: AtomicBool::new(false),
@@ -64,11 +72,27 @@ impl Replica {
         }
     }
 
+    /// The answer to a read, in time; None where its breaker let the read not through.
+    pub(super) async fn ask<R: Send + 'static>(
+        &self,
+        read: BoxFuture<'static, Result<R, Error>>,
+    ) -> Option<Result<R, Error>> {
+        let patience = self.patience;
+        let in_time = async move {
+            match tokio::time::timeout(patience, read).await {
+                Ok(answer) => answer,
+                Err(_) => Err(Error::PoolTimedOut),
+            }
+        };
+        self.breaker.ask(Box::pin(in_time)).await
+    }
+
     fn publish(&self, gauges: &Gauges) {
         let seen = self.observed();
         gauges.healthy.set(f64::from(u8::from(seen.healthy)));
         gauges.lag_bytes.set(seen.lag_bytes as f64);
         gauges.lag_seconds.set(seen.lag_ms as f64 / 1e3);
+        gauges.breaker.set(f64::from(self.breaker.state()));
     }
 }
 
@@ -76,6 +100,7 @@ struct Gauges {
     healthy: Gauge,
     lag_bytes: Gauge,
     lag_seconds: Gauge,
+    breaker: Gauge,
 }
 
 impl Gauges {
@@ -84,6 +109,7 @@ impl Gauges {
             healthy: gauge!("backend_replica_healthy", "replica" => replica),
             lag_bytes: gauge!("backend_replica_lag_bytes", "replica" => replica),
             lag_seconds: gauge!("backend_replica_lag_seconds", "replica" => replica),
+            breaker: gauge!("backend_replica_breaker_state", "replica" => replica),
         }
     }
 }
@@ -120,6 +146,8 @@ struct Watched<'a> {
     replica: &'a Replica,
     probe: Probe,
     failures: u32,
+    /// Whether it is known, and was said, to answer no reads.
+    missing: bool,
     gauges: Gauges,
 }
 
@@ -127,14 +155,14 @@ impl<'a> Watched<'a> {
     fn new(replica: &'a Replica) -> Self {
         let endpoint = &replica.endpoint;
         let probe = Probe::new(&endpoint.host, endpoint.port, REPLICA_LSN);
-        Self { replica, probe, failures: 0, gauges: Gauges::of(replica.name) }
+        Self { replica, probe, failures: 0, missing: false, gauges: Gauges::of(replica.name) }
     }
 
     fn update(&mut self, found: Result<Lsn, ProbeError>, history: &History, failures_max: u32) {
         let (replica, name) = (self.replica, self.replica.name);
         match found {
             Ok(replayed) => {
-                self.failures = 0;
+                (self.failures, self.missing) = (0, false);
                 let (lag_bytes, lag) = history.lag(replayed, Instant::now());
                 replica.replayed.store(replayed.bytes(), Ordering::Relaxed);
                 replica.lag_bytes.store(lag_bytes, Ordering::Relaxed);
@@ -148,7 +176,10 @@ impl<'a> Watched<'a> {
                 self.failures = self.failures.saturating_add(1);
                 // It may be restarting, and then comes back with less replayed than it had: no promise until seen again.
                 replica.replayed.store(0, Ordering::Relaxed);
-                if self.failures >= failures_max && replica.healthy.swap(false, Ordering::Relaxed) {
+                if self.failures >= failures_max && !self.missing {
+                    self.missing = true;
+                    replica.healthy.store(false, Ordering::Relaxed);
+                    replica.lanes.forget();
                     warn!(%error, failures = self.failures, "{name} answers no reads until it is back");
                 }
             }

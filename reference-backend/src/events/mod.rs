@@ -21,7 +21,9 @@ mod writer;
 pub use account::{Loaded, Snapshot, load_account, load_account_at, read_snapshot};
 pub(crate) use feed::{Feed, Positions, Slice, Subscription, halves};
 pub use read::{ReadError, read_events};
-pub(crate) use read::{first_recorded_after, read_organisations, read_shard};
+pub(crate) use read::{
+    events_of, first_recorded_after, read_event, read_organisations, read_shard,
+};
 pub(crate) use remote::is_committed;
 pub use shard::Shard;
 pub use store::{AppendError, Appended, EventStore, StartError};

@@ -97,6 +97,29 @@ pub async fn read_events(
     rows.into_iter().map(EventRow::into_event).collect()
 }
 
+/// Events of an organisation after a position of its shard, in order, at most `limit`.
+pub(crate) async fn events_of(
+    reader: &mut Reader,
+    org: OrgId,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<RecordedEvent>, ReadError> {
+    let rows: Vec<EventRow> = reader
+        .fetch_all(|| {
+            sqlx::query_as(
+                "SELECT position, org_id, aggregate_id, version, event_type, command_id, recorded_at, data \
+                 FROM events WHERE shard = $1 AND org_id = $2 AND position > $3 \
+                 ORDER BY position LIMIT $4",
+            )
+            .bind(Shard::of(org).number())
+            .bind(org.get())
+            .bind(after)
+            .bind(limit)
+        })
+        .await?;
+    rows.into_iter().map(EventRow::into_event).collect()
+}
+
 /// Events of a shard after a position, in order, at most `limit`; consecutive, or an error.
 pub(crate) async fn read_shard(
     store: &PgPool,
@@ -138,6 +161,16 @@ pub(crate) async fn read_organisations(
     .fetch_all(store)
     .await?;
     rows.into_iter().map(EventRow::into_event).collect()
+}
+
+/// The event at a position of a shard, if there is one.
+pub(crate) async fn read_event(
+    store: &PgPool,
+    shard: Shard,
+    position: i64,
+) -> Result<Option<RecordedEvent>, ReadError> {
+    let events = read_shard(store, shard, position - 1, 1).await?;
+    Ok(events.into_iter().next())
 }
 
 /// When the first event of a shard after a position was recorded.

@@ -19,6 +19,7 @@ use super::{ReadError, Shard, Subscription};
 use crate::config;
 use crate::db::{Database, Databases};
 use crate::domain::{CashAccount, RecordedEvent, Version};
+use crate::pubsub::Flow;
 
 /// Events taken from the feed at a time.
 const TAKE_EVENTS: usize = 5_000;
@@ -88,12 +89,14 @@ pub(crate) async fn follow(
     stop: CancellationToken,
 ) {
     let (mut memory, snapshots) = (Memory::new(&settings), Snapshots::new(&db));
+    let flow = Flow::of("snapshots");
     loop {
         let next_look = Instant::now() + settings.interval_ms.duration();
         match events.next(TAKE_EVENTS, &stop).await {
             Ok(slices) if slices.is_empty() => return,
             Ok(slices) => {
-                slices.iter().flat_map(|slice| slice.events()).for_each(|e| memory.note(e))
+                slices.iter().flat_map(|slice| slice.events()).for_each(|e| memory.note(e));
+                flow.took(slices.iter().map(|slice| slice.events().len()).sum());
             }
             // The subscription has said so, and reads again.
             Err(_) => {}

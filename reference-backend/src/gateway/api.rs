@@ -55,7 +55,7 @@ pub(crate) struct Refusals;
 #[derive(Debug)]
 pub(crate) struct WriteRefusals;
 
-const ANY: [(&str, &str); 8] = [
+pub(super) const ANY: [(&str, &str); 8] = [
     ("400", "The request is malformed"),
     ("401", "No token, or one that is not valid now"),
     ("403", "The token is another organisation's"),
@@ -65,7 +65,7 @@ const ANY: [(&str, &str); 8] = [
     ("503", "The server cannot answer now"),
     ("504", "The request took too long"),
 ];
-const WRITE: [(&str, &str); 3] = [
+pub(super) const WRITE: [(&str, &str); 3] = [
     ("409", "The state has moved on"),
     ("413", "The body is too large"),
     ("422", "The request breaks a rule"),
@@ -83,7 +83,7 @@ impl IntoResponses for WriteRefusals {
     }
 }
 
-fn problem((status, description): (&str, &str)) -> (String, RefOr<Response>) {
+pub(super) fn problem((status, description): (&str, &str)) -> (String, RefOr<Response>) {
     let shape = Content::new(Some(Ref::from_schema_name(Problem::name())));
     let response = ResponseBuilder::new()
         .description(description)

@@ -16,9 +16,11 @@ use crate::config::{self, Config};
 use crate::db::{Database, Databases, Freshness};
 use crate::domain::OrgId;
 use crate::events::{ConsistencyToken, EventStore, Feed, ReadError, Shard, is_committed};
+use crate::objects::Objects;
 use crate::ota::ChannelManager;
 use crate::partitioning::Horizon;
 use crate::projections::{Projection, Projections};
+use crate::pubsub::Hub;
 use crate::resilience::RateLimit;
 use crate::services::Service;
 use crate::telemetry::{Metrics, set_log_filter};
@@ -27,18 +29,24 @@ use crate::telemetry::{Metrics, set_log_filter};
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) settings: ArcSwap<config::Server>,
+    /// As at the start.
+    pub(crate) config: Arc<Config>,
     /// Room for requests.
     pub(super) admission: Arc<Admission>,
     pub(crate) verifier: Verifier,
     pub(crate) databases: Databases,
     pub(crate) caches: Arc<Caches>,
+    pub(crate) objects: Objects,
     /// None where no service that writes is hosted.
     pub(crate) writing: Option<Writing>,
     /// None where no service that shows what events lead to is hosted.
     pub(crate) following: Option<Following>,
     /// The days that entries may be booked on. Grows when partitions are made.
     pub(crate) horizon: ArcSwap<Horizon>,
+    pub(crate) partitions: config::Partitions,
     pub(crate) metrics: Metrics,
+    /// Streams of browsers.
+    pub(crate) realtime: Arc<Hub>,
     /// The services whose routes this process answers.
     pub(crate) hosted: Vec<Service>,
     pub(crate) rate_limit: RateLimit,

@@ -16,6 +16,8 @@ use crate::domain::OrgId;
 pub(crate) struct Claims {
     /// The organisation that the bearer may act for.
     pub(super) org: OrgId,
+    /// When the token ends, in seconds since 1970.
+    pub(super) exp: u64,
 }
 
 /// Checks bearer tokens against one secret.
@@ -51,6 +53,11 @@ impl Verifier {
             .ok_or_else(|| {
                 Problem::unauthenticated("the Authorization header is not `Bearer <token>`")
             })?;
+        self.verify_token(token)
+    }
+
+    /// The claims of a token, however it came.
+    pub(super) fn verify_token(&self, token: &str) -> Result<Claims, Problem> {
         jsonwebtoken::decode::<Claims>(token, &self.key, &self.rules)
             .map(|data| data.claims)
             .map_err(|error| {

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::app::App;
+use super::auth::Claims;
 use super::problem::Problem;
 use crate::domain::{CommandId, OrgId};
 use crate::events::ConsistencyToken;
@@ -35,17 +36,7 @@ impl FromRequestParts<Arc<App>> for Tenant {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let claims = app.verifier.verify(&parts.headers)?;
-        let path = RawPathParams::from_request_parts(parts, app)
-            .await
-            .map_err(|_| Problem::malformed("the path is not valid UTF-8"))?;
-        let org = path
-            .iter()
-            .find(|(name, _)| *name == "org")
-            .and_then(|(_, text)| OrgId::new(text.parse().ok()?).ok())
-            .ok_or_else(|| Problem::malformed("the organisation in the path is not a number"))?;
-        if claims.org != org {
-            return Err(Problem::other_organisation());
-        }
+        let org = own_organisation(claims, parts, app).await?;
         // Counted for whoever the token names: nobody can use up the rate of an organisation that is not theirs.
         app.rate_limit.check(org).map_err(|TooFast { wait }| Problem::too_fast(wait))?;
         Ok(Self(org))
@@ -64,6 +55,28 @@ impl FromRequestParts<Arc<App>> for Bearer {
     }
 }
 
+/// The organisation of the path, if the claims are its own and it asks no faster than it may.
+pub(super) async fn own_organisation(
+    claims: Claims,
+    parts: &mut Parts,
+    app: &Arc<App>,
+) -> Result<OrgId, Problem> {
+    let path = RawPathParams::from_request_parts(parts, app)
+        .await
+        .map_err(|_| Problem::malformed("the path is not valid UTF-8"))?;
+    let org = path
+        .iter()
+        .find(|(name, _)| *name == "org")
+        .and_then(|(_, text)| OrgId::new(text.parse().ok()?).ok())
+        .ok_or_else(|| Problem::malformed("the organisation in the path is not a number"))?;
+    if claims.org != org {
+        return Err(Problem::other_organisation());
+    }
+    // Counted for whoever the token names: nobody can use up the rate of an organisation that is not theirs.
+    app.rate_limit.check(org).map_err(|TooFast { wait }| Problem::too_fast(wait))?;
+    Ok(org)
+}
+
 /// The `{id}` of the path.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Id(pub(crate) Uuid);
@@ -72,14 +85,33 @@ impl FromRequestParts<Arc<App>> for Id {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let path = RawPathParams::from_request_parts(parts, app).await;
-        let path = path.map_err(|_| Problem::malformed("the path is not valid UTF-8"))?;
-        path.iter()
-            .find(|(name, _)| *name == "id")
-            .and_then(|(_, text)| Uuid::try_parse(text).ok())
-            .map(Self)
-            .ok_or_else(|| Problem::malformed("the id in the path is not a UUID"))
+        uuid_of_path(parts, app, "id").await.map(Self)
     }
+}
+
+/// The `{image}` of the path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ImageId(pub(crate) Uuid);
+
+impl FromRequestParts<Arc<App>> for ImageId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        uuid_of_path(parts, app, "image").await.map(Self)
+    }
+}
+
+async fn uuid_of_path(
+    parts: &mut Parts,
+    app: &Arc<App>,
+    wanted: &'static str,
+) -> Result<Uuid, Problem> {
+    let path = RawPathParams::from_request_parts(parts, app).await;
+    let path = path.map_err(|_| Problem::malformed("the path is not valid UTF-8"))?;
+    path.iter()
+        .find(|(name, _)| *name == wanted)
+        .and_then(|(_, text)| Uuid::try_parse(text).ok())
+        .ok_or_else(|| Problem::malformed(format!("the {wanted} in the path is not a UUID")))
 }
 
 /// The query string as a type. Unknown parameters are refused when the type says `deny_unknown_fields`, as all do.
@@ -147,7 +179,7 @@ impl FromRequestParts<Arc<App>> for IdempotencyKey {
 }
 
 /// Version of the UUIDs that entries from before the store's first event carry.
-const HISTORY_VERSION: usize = 8;
+pub(crate) const HISTORY_VERSION: usize = 8;
 
 /// A command's id becomes its entry's id. The store knows the ids of its own commands, but not those of the entries that were
 /// there before it: these have a version of their own, which no command may use.

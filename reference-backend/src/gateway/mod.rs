@@ -4,11 +4,13 @@
 mod api;
 mod app;
 mod auth;
+mod content;
 mod extract;
 mod forward;
 mod fresh;
 mod guard;
 mod meter;
+mod page;
 mod problem;
 mod reply;
 mod router;
@@ -16,10 +18,14 @@ mod server;
 
 pub(crate) use api::{IdPath, KeyHeader, OrgPath, Refusals, TokenHeader, WriteRefusals};
 pub(crate) use app::App;
+pub(crate) use content::{Binary, Download, Downloads, Held, Tag, Upload, UploadRefusals, hex};
 pub(crate) use extract::{
-    Bearer, Body, CONSISTENCY_TOKEN, Consistency, Id, IdempotencyKey, Params, Tenant,
+    Bearer, Body, CONSISTENCY_TOKEN, Consistency, HISTORY_VERSION, Id, IdempotencyKey, ImageId,
+    Params, Tenant,
 };
 pub(crate) use fresh::Fresh;
+pub(crate) use page::PageTenant;
 pub(crate) use problem::Problem;
 pub(crate) use reply::Reply;
+pub(crate) use server::open;
 pub use server::{ServeError, serve};

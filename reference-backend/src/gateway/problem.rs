@@ -131,6 +131,16 @@ impl Problem {
         )
     }
 
+    /// 415: content of a type that is not taken.
+    pub(crate) fn unsupported_type(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "/problems/unsupported-type",
+            "content of this type is not taken",
+            detail,
+        )
+    }
+
     /// 422: readable, and refused by a rule.
     pub(crate) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(

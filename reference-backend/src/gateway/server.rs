@@ -22,15 +22,22 @@ use crate::cache::Caches;
 use crate::config::{Config, Settings};
 use crate::db::{Database, Databases, DbError};
 use crate::events::{EventStore, Feed, StartError, snapshots};
+use crate::jobs;
+use crate::objects::{self, Objects};
 use crate::ota::ChannelManager;
 use crate::partitioning::{self, PartitionError};
 use crate::projections::{ProjectionError, Projections};
+use crate::pubsub::{self, Hub};
 use crate::resilience::RateLimit;
 use crate::services::{self, Service};
 use crate::telemetry::Metrics;
 
 /// Time between two looks at which partitions there are.
 const HORIZON: Duration = Duration::from_secs(60);
+
+/// The services that keep objects, and so remove their leftovers.
+const KEEPERS: [Service; 4] =
+    [Service::Receipts, Service::GuestDocuments, Service::Tasks, Service::Branding];
 
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -95,9 +102,23 @@ pub async fn serve(
     }
     let warm = services::warm(Arc::clone(&app), hosted.to_vec(), config.cache.warm_first_pages);
     upkeep.spawn(closing.clone().run_until_cancelled_owned(warm));
+    let (first_pages, at_once) = (config.cache.warm_first_pages, config.cache.warm_at_once);
+    let listed = services::warm_listed(Arc::clone(&app), hosted.to_vec(), first_pages, at_once);
+    upkeep.spawn(closing.clone().run_until_cancelled_owned(listed));
+    // Ends at the first moment of a stop: a run that is given back is taken over the sooner.
+    let jobs_stop = stop.child_token();
+    upkeep.spawn(jobs::run_schedules(Arc::clone(&app), jobs_stop.clone()));
+    let subscriptions = pubsub::begin(&app, &config.pubsub, &stop);
+    if hosted.iter().any(|service| KEEPERS.contains(service)) {
+        let app = Arc::clone(&app);
+        let sweeping = async move { objects::sweeping(&app.objects, &app.databases).await };
+        upkeep.spawn(closing.clone().run_until_cancelled_owned(sweeping));
+    }
 
     let served = answer(Arc::clone(&app), config.server.listen, hosted, stop, listening).await;
 
+    jobs_stop.cancel();
+    subscriptions.stop().await;
     if let Some(writing) = &app.writing {
         writing.store.stop().await;
     }
@@ -111,7 +132,8 @@ pub async fn serve(
     served
 }
 
-async fn open(
+/// One process's state, ready to answer; what [`serve`] does before it listens.
+pub(crate) async fn open(
     config: &Config,
     secret: &SecretString,
     hosted: &[Service],
@@ -119,19 +141,24 @@ async fn open(
 ) -> Result<Arc<App>, ServeError> {
     let databases = Databases::connect(&config.database).await?;
     let today = Utc::now().date_naive();
-    let horizon = partitioning::horizon(databases.write(Database::Finance), today).await?;
+    let kept = config.partitions.retention_months;
+    let horizon = partitioning::horizon(databases.write(Database::Finance), today, kept).await?;
     let caches = Arc::new(Caches::new(&config.cache));
     let (writing, following) = take_part(config, hosted, &databases, &caches).await?;
     Ok(Arc::new(App {
         settings: ArcSwap::from_pointee(config.server.clone()),
         admission: Arc::new(Admission::new(config)),
+        config: Arc::new(config.clone()),
         verifier: Verifier::new(secret, config.auth.leeway_seconds),
         databases,
         caches,
+        objects: Objects::new(&config.objects),
         writing,
         following,
         horizon: ArcSwap::from_pointee(horizon),
+        partitions: config.partitions.clone(),
         metrics,
+        realtime: Arc::new(Hub::new(&config.pubsub.realtime)),
         hosted: hosted.to_vec(),
         rate_limit: RateLimit::new(config.resilience.rate_limit),
         bulkheads: config.resilience.bulkheads.clone(),
@@ -149,8 +176,9 @@ async fn take_part(
     databases: &Databases,
     caches: &Arc<Caches>,
 ) -> Result<(Option<Writing>, Option<Following>), ServeError> {
-    let observer = Arc::clone(caches);
-    if hosted.iter().any(|service| service.appends_events()) {
+    let appends = hosted.iter().any(|service| service.appends_events());
+    let observer = Arc::new(pubsub::Counted::new(Arc::clone(caches) as _, appends));
+    if appends {
         let store = EventStore::start(databases, &config.event_store).await?;
         let projections = Projections::start(databases, &store, config, observer).await?;
         let feed = Arc::clone(store.feed());
@@ -208,12 +236,18 @@ async fn tend(app: Arc<App>, interval: Duration, stop: CancellationToken) {
                 app.rate_limit.tend();
             }
             _ = horizon.tick() => {
-                let finance = app.databases.write(Database::Finance);
-                match partitioning::horizon(finance, Utc::now().date_naive()).await {
-                    Ok(found) => app.horizon.store(Arc::new(found)),
-                    Err(error) => tracing::warn!(%error, "the partitions could not be read"),
+                if let Err(error) = look_at_partitions(&app).await {
+                    tracing::warn!(%error, "the partitions could not be read");
                 }
             }
         }
     }
+}
+
+async fn look_at_partitions(app: &App) -> Result<(), PartitionError> {
+    let (finance, today) = (app.databases.write(Database::Finance), Utc::now().date_naive());
+    let found = partitioning::horizon(finance, today, app.partitions.retention_months).await?;
+    app.horizon.store(Arc::new(found));
+    partitioning::status(finance).await?.publish(today);
+    Ok(())
 }

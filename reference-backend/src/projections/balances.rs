@@ -56,6 +56,60 @@ pub(super) fn add(stored: &[Balance], added: &BTreeMap<NaiveDate, Added>) -> Vec
     changed
 }
 
+/// What has to change for the rows to be right.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Rebuilt {
+    /// Rows that are new or other than before.
+    pub(super) changed: Vec<Balance>,
+    /// Days that have a row and no entries.
+    pub(super) gone: Vec<NaiveDate>,
+}
+
+/// The rows from a day on, made anew of `sums`, which hold all days with entries from `covered` on; sums of earlier days are taken as
+/// they are. `stored` is as for [`add`], `from` being the first day added to.
+pub(super) fn rebuild(
+    stored: &[Balance],
+    from: NaiveDate,
+    covered: NaiveDate,
+    sums: &BTreeMap<NaiveDate, Added>,
+) -> Rebuilt {
+    let (before, stored) = stored.split_at(stored.partition_point(|row| row.date < from));
+    let mut opening_cents =
+        before.last().map_or_else(|| first_opening(stored, sums), Balance::closing_cents);
+    let mut rows: BTreeMap<NaiveDate, Option<Balance>> =
+        stored.iter().map(|row| (row.date, Some(*row))).collect();
+    for day in sums.keys() {
+        rows.entry(*day).or_insert(None);
+    }
+    let mut rebuilt = Rebuilt::default();
+    for (date, held) in rows {
+        let kept = held.filter(|_| date < covered);
+        let kept = kept.map(|Balance { revenue_cents, expense_cents, .. }| Added {
+            revenue_cents,
+            expense_cents,
+        });
+        let Some(Added { revenue_cents, expense_cents }) = sums.get(&date).copied().or(kept) else {
+            rebuilt.gone.push(date);
+            continue;
+        };
+        let right = Balance { date, opening_cents, revenue_cents, expense_cents };
+        opening_cents = right.closing_cents();
+        if held != Some(right) {
+            rebuilt.changed.push(right);
+        }
+    }
+    rebuilt
+}
+
+/// How the books open when no earlier row says. Days that lack a row before the first there is were lost: it opens with them
+/// taken in.
+fn first_opening(stored: &[Balance], sums: &BTreeMap<NaiveDate, Added>) -> i64 {
+    stored.first().map_or(0, |first| {
+        let lost = sums.range(..first.date).map(|(_, day)| day.revenue_cents - day.expense_cents);
+        first.opening_cents - lost.sum::<i64>()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -139,6 +193,65 @@ mod tests {
                 closing = row.closing_cents();
             }
             prop_assert_eq!(closing, entries.iter().map(|(_, r, e)| r - e).sum::<i64>());
+        }
+    }
+
+    #[test]
+    fn a_first_day_that_was_lost_comes_back_as_it_was() {
+        let mut table = Table::new();
+        apply(&mut table, &[(10, 100, 0), (12, 0, 30)]);
+        let right = table.clone();
+        table.remove(&day(10));
+        let stored: Vec<_> = table.into_values().collect();
+        let sum = |row: &Balance| {
+            let Balance { revenue_cents, expense_cents, .. } = *row;
+            (row.date, Added { revenue_cents, expense_cents })
+        };
+        let rebuilt = rebuild(&stored, day(10), day(1), &right.values().map(sum).collect());
+        assert_eq!(rebuilt, Rebuilt { changed: vec![right[&day(10)]], gone: vec![] });
+    }
+
+    proptest! {
+        #[test]
+        fn rebuilt_books_are_the_right_ones_whatever_was_wrong(
+            entries in prop::collection::vec((1u32..28, 1i64..100, 1i64..100), 1..40),
+            spoilt in prop::collection::vec((1u32..28, -50i64..50, 0i64..50, any::<bool>()), 0..6),
+            covered in 1u32..15,
+        ) {
+            let mut right = Table::new();
+            apply(&mut right, &entries);
+            let mut table = right.clone();
+            // Days before `covered` can only be spoilt in how they open: of what they hold nothing else is known.
+            let mut first = day(27);
+            for (n, opening, revenue, gone) in spoilt {
+                // The very first opening is taken as it is.
+                let is_first = table.keys().next() == Some(&day(n)) || table.range(..day(n)).next().is_none();
+                if is_first { continue; }
+                first = first.min(day(n));
+                if n < covered {
+                    if let Some(row) = table.get_mut(&day(n)) { row.opening_cents += opening; }
+                } else if gone {
+                    table.remove(&day(n));
+                } else {
+                    let row = table.entry(day(n)).or_insert(Balance {
+                        date: day(n), opening_cents: 0, revenue_cents: 0, expense_cents: 0 });
+                    row.opening_cents += opening;
+                    row.revenue_cents += revenue;
+                }
+            }
+            let previous = table.range(..first).next_back().map(|(_, row)| *row);
+            let stored: Vec<_> =
+                previous.into_iter().chain(table.range(first..).map(|(_, row)| *row)).collect();
+            let sums = right.values().filter(|row| row.date >= first.max(day(covered))).map(|row| {
+                (row.date, Added { revenue_cents: row.revenue_cents, expense_cents: row.expense_cents })
+            }).collect();
+            let rebuilt = rebuild(&stored, first, day(covered), &sums);
+            for gone in &rebuilt.gone { table.remove(gone); }
+            table.extend(rebuilt.changed.into_iter().map(|row| (row.date, row)));
+            prop_assert_eq!(&table, &right);
+            let again: Vec<_> = table.range(..first).next_back().into_iter()
+                .chain(table.range(first..)).map(|(_, row)| *row).collect();
+            prop_assert_eq!(rebuild(&again, first, day(covered), &sums), Rebuilt::default());
         }
     }
 }

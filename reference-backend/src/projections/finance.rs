@@ -98,7 +98,7 @@ fn added_by_property(events: &[&RecordedEvent]) -> BTreeMap<Property, BTreeMap<N
 type BalanceRow = (i64, Uuid, NaiveDate, i64, i64, i64);
 
 /// Per property: the last row before the first day added to, and all rows from that day on, by date.
-async fn read_balances(
+pub(super) async fn read_balances(
     connection: &mut PgConnection,
     added: &BTreeMap<Property, BTreeMap<NaiveDate, Added>>,
 ) -> Result<BTreeMap<Property, Vec<Balance>>, sqlx::Error> {

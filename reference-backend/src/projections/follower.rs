@@ -17,6 +17,7 @@ use crate::config;
 use crate::db::{Databases, Lsn};
 use crate::domain::RecordedEvent;
 use crate::events::{Positions, Shard, Slice, Subscription, halves};
+use crate::pubsub::Flow;
 
 pub(super) struct Follower {
     projection: Projection,
@@ -175,6 +176,7 @@ impl Follower {
             Ok(lsn) => {
                 error!(%error, %shard, position, "{name} has set an event aside; its tables lack it");
                 self.dead_letters.increment(1);
+                Flow::of(name).dead_lettered(1);
                 self.observer.begin(self.projection, shard, position);
                 self.told = checkpoint::after(self.told, part);
                 self.progress.committed(self.told, lsn);

@@ -4,6 +4,7 @@
 //! had, so that each event counts exactly once. A projection that fails tries again and shows. Only an event that breaks a rule of
 //! the tables, alone and not just in its batch, is set aside as a dead letter, counted and kept; no event is dropped in silence.
 
+mod accounts_at;
 mod balances;
 mod baseline;
 mod checkpoint;
@@ -15,13 +16,16 @@ mod observer;
 mod progress;
 mod rebuild;
 mod rebuild_finance;
+mod repair;
 mod run;
 mod summary;
 mod watcher;
 
+pub(crate) use accounts_at::{ACCOUNTS_AT, AccountAt, Categories, shards_of};
 pub use checkpoint::ProjectionError;
 pub use name::{Projection, UnknownProjection};
 pub use observer::Observer;
 pub use rebuild::{Rebuilt, rebuild_summaries};
 pub use rebuild_finance::{Corrected, rebuild_finance};
+pub(crate) use repair::{RepairError, RepairKind, repair};
 pub use run::Projections;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::Projection;
 use crate::db::Lsn;
 use crate::events::{ConsistencyToken, Feed, Positions, Shard};
+use crate::pubsub::Lag;
 
 /// Commits remembered. At 25 ms each this is six seconds, far longer than replicas lag.
 const COMMITS_MAX: usize = 256;
@@ -37,6 +38,7 @@ pub(super) struct Progress {
     lag_seconds: Gauge,
     behind_events: Gauge,
     paused_gauge: Gauge,
+    lag: Lag,
 }
 
 impl Progress {
@@ -51,6 +53,7 @@ impl Progress {
             lag_seconds: gauge!("backend_projection_lag_seconds", "projection" => name),
             behind_events: gauge!("backend_projection_behind_events", "projection" => name),
             paused_gauge: gauge!("backend_projection_paused", "projection" => name),
+            lag: Lag::of(name),
         }
     }
 
@@ -122,7 +125,8 @@ impl Progress {
     pub(super) fn publish(&self, feed: &Feed) {
         let (positions, heads) = (self.positions(), feed.heads());
         let behind = heads.iter().zip(&positions).map(|(head, position)| (head - position).max(0));
-        self.behind_events.set(behind.sum::<i64>() as f64);
+        let behind: i64 = behind.sum();
+        self.behind_events.set(behind as f64);
         let oldest = Shard::all()
             .filter(|shard| positions[shard.index()] < heads[shard.index()])
             .filter_map(|shard| {
@@ -132,6 +136,7 @@ impl Progress {
             .min();
         let age = oldest.map_or(0.0, |at| (Utc::now() - at).as_seconds_f64());
         self.lag_seconds.set(age.max(0.0));
+        self.lag.set(behind, age);
     }
 
     fn commits(&self) -> std::sync::MutexGuard<'_, VecDeque<Commit>> {

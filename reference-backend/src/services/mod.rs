@@ -2,9 +2,11 @@
 //! databases and the event store; they never look at headers or statuses beyond what `gateway` hands them.
 
 mod accounts;
+mod attachments;
 mod branding;
 mod cash;
 mod checkin;
+mod day_close;
 mod entries;
 mod events;
 mod expenses;
@@ -27,9 +29,11 @@ mod rows;
 mod service;
 mod staff;
 mod table;
+mod task_images;
 mod tasks;
 mod users;
 mod warm;
 
+pub use day_close::{CloseError, Night, audit_all};
 pub use service::{Service, UnknownService};
-pub(crate) use warm::warm;
+pub(crate) use warm::{warm, warm_listed};

@@ -27,6 +27,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(list, create))
         .routes(routes!(due))
         .routes(routes!(show, change))
+        .merge(super::task_images::routes())
 }
 
 /// How far a task is.

@@ -3,11 +3,16 @@
 
 use std::sync::Arc;
 
+use futures::{StreamExt, stream};
+use metrics::counter;
+use tokio::time::MissedTickBehavior;
+
 use super::{Service, cash, entries, orgs, properties, read_models};
 use crate::cache::{Asker, LiveError, Side};
 use crate::db::Freshness;
 use crate::domain::OrgId;
 use crate::gateway::App;
+use crate::jobs::WarmList;
 
 /// One kind of answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +28,48 @@ enum Answers {
 pub(crate) async fn warm(app: Arc<App>, hosted: Vec<Service>, first_pages: bool) {
     let kept = kept(&hosted, app.following.is_some(), first_pages);
     app.caches.warming.run(|org| load_all(&app, org, &kept)).await;
+}
+
+/// Loads the organisations of the warm list: those there are at the start, and those of every new list. Until dropped.
+pub(crate) async fn warm_listed(
+    app: Arc<App>,
+    hosted: Vec<Service>,
+    first_pages: bool,
+    at_once: usize,
+) {
+    let kept = kept(&hosted, app.writing.is_some(), first_pages);
+    if at_once == 0 {
+        return;
+    }
+    let mut tick = tokio::time::interval(app.config.jobs.warm_list_interval_ms.duration());
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = None;
+    loop {
+        tick.tick().await;
+        match WarmList::newer(&app, seen).await {
+            Ok(Some(list)) => {
+                seen = Some(list.computed_at);
+                load_list(&app, list, &kept, at_once).await;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the warm list could not be read"),
+        }
+    }
+}
+
+async fn load_list(app: &App, list: WarmList, kept: &[Answers], at_once: usize) {
+    let outcome =
+        |outcome: &'static str| counter!("backend_cache_list_warmed_total", "outcome" => outcome);
+    let (loaded, failed) = (outcome("loaded"), outcome("failed"));
+    stream::iter(list.orgs)
+        .for_each_concurrent(at_once, async |org| match load_all(app, org, kept).await {
+            Ok(()) => loaded.increment(1),
+            Err(error) => {
+                tracing::debug!(?error, "an organisation of the warm list could not be loaded");
+                failed.increment(1);
+            }
+        })
+        .await;
 }
 
 /// What is kept for the hosted services, the likeliest to be asked for next first. Answers that events change are kept only

@@ -93,8 +93,16 @@ impl Cluster {
     /// Settings for this cluster; `more` is TOML that overrides defaults.
     pub(crate) fn config(&self, more: &str) -> Config {
         let socket = self.directory.path().display();
-        let text = format!("[database.primary]\nhost = \"{socket}\"\nport = 5432\n{more}");
+        let text = format!(
+            "objects.directory = \"{socket}/objects\"\n\
+             [database.primary]\nhost = \"{socket}\"\nport = 5432\n{more}"
+        );
         Config::from_toml(&text).unwrap()
+    }
+
+    /// Where the objects of its backend are.
+    pub(crate) fn objects(&self) -> PathBuf {
+        self.directory.path().join("objects")
     }
 
     /// A connection as superuser.
@@ -115,6 +123,17 @@ impl Cluster {
                 return;
             }
             assert!(Instant::now() < deadline, "no commit of {application} ever waited");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Returns once a statement waits for a lock.
+    pub(crate) async fn someone_waits_for_a_lock(&self) {
+        let mut admin = self.admin("postgres").await;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)";
+        while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&mut admin).await.unwrap() {
+            assert!(Instant::now() < deadline, "nobody ever waited for a lock");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -195,6 +214,32 @@ impl Replica {
         stop_server(&mut self.server);
     }
 
+    /// Stops all its processes where they are, or lets them go on: connections stay open, and nothing answers.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
+        let server = self.server.id().cast_signed();
+        // The parent first, so that it makes no more.
+        kill(Pid::from_raw(server), signal).unwrap();
+        for process in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(pid) = process.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+            // `pid (name) state parent …`; a name may hold anything.
+            let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
+            if parent == Some(server.to_string().as_str()) {
+                let _ = kill(Pid::from_raw(pid), signal);
+            }
+        }
+    }
+
+    /// Its entry in the settings.
+    pub(crate) fn entry(&self, name: &str) -> String {
+        format!(
+            "[[database.replicas]]\nname = \"{name}\"\nhost = \"{}\"\nport = {}\n",
+            self.socket().display(),
+            self.port()
+        )
+    }
+
     /// Starts it again after [`Replica::kill`].
     pub(crate) async fn start(&mut self) {
         let data = self.directory.path().join("data");
@@ -205,6 +250,10 @@ impl Replica {
 
 impl Drop for Replica {
     fn drop(&mut self) {
+        // A frozen server would not hear that it shall stop.
+        if matches!(self.server.try_wait(), Ok(None)) {
+            self.freeze(false);
+        }
         stop_server(&mut self.server);
     }
 }

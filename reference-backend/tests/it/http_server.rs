@@ -30,8 +30,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(config: Config, hosted: &'static [Service]) -> Self {
-        static METRICS: OnceLock<Metrics> = OnceLock::new();
-        let metrics = METRICS.get_or_init(|| Metrics::install().unwrap()).clone();
+        let metrics = metrics();
         let stop = CancellationToken::new();
         let (tell, told) = tokio::sync::oneshot::channel();
         let until = stop.clone();
@@ -83,6 +82,12 @@ impl Server {
             .await
             .unwrap()
     }
+}
+
+/// The metrics of this process, which its tests share.
+pub(crate) fn metrics() -> Metrics {
+    static METRICS: OnceLock<Metrics> = OnceLock::new();
+    METRICS.get_or_init(|| Metrics::install().unwrap()).clone()
 }
 
 pub(crate) async fn json_of(response: Response) -> Value {

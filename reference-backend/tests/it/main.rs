@@ -2,24 +2,40 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod attachment_plans;
+mod branding;
 #[path = "../common/mod.rs"]
 mod common;
+mod consistency;
 mod event_store;
 mod following;
 mod forwarding;
 mod http_access;
 mod http_money;
+mod http_realtime;
+mod http_replicas;
 mod http_server;
+mod jobs;
+mod legacy_tables;
+mod money_plans;
+mod night_audit;
+mod objects;
+mod objects_s3;
 mod ota;
 mod partitions;
 mod processes;
 mod projections;
+mod pubsub;
 mod reads;
+mod realtime_browser;
 mod rebuild;
 mod reload;
+mod replicas;
+mod reports;
 mod security;
 mod snapshots;
 mod stays;
+mod subscriptions;
 mod table_plans;
 mod tables;
 mod tokens;
