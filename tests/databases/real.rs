@@ -28,6 +28,8 @@ struct Nobody;
 impl Observer for Nobody {
     fn begin(&self, _: Projection, _: Shard, _: i64) {}
 
+    fn corrected(&self, _: Projection, _: Shard, _: i64) {}
+
     fn committed<'a>(
         &'a self,
         _: Projection,
