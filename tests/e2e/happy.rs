@@ -45,3 +45,19 @@ fn a_run_leaves_every_file_and_its_report_can_be_made_again() {
     assert_eq!(code, Some(2));
     assert!(stderr.contains("latency.hlog"), "stderr:\n{stderr}");
 }
+
+#[test]
+fn a_split_backend_holds_what_one_process_holds() {
+    let place = Place::new();
+    let mut command = place.run(TINY);
+    command.args(["--split", "revenues,expenses", "--split", "cash,read-models"]);
+    let (code, stdout, stderr) = texts(&command.output().unwrap());
+    assert!(matches!(code, Some(0 | 12)), "exit {code:?}\n{stdout}\n{stderr}");
+    let json = result(&place.out());
+    assert_eq!(json["load"]["errors"], 0, "{json:#}");
+    // What a client was told by one process is in the store that another writes, and the reads of all are counted together.
+    let red = |check: &serde_json::Value| check["state"] == "red";
+    assert!(!json["audit"].as_array().unwrap().iter().any(red), "{json:#}");
+    assert!(json["load"]["ok"].as_u64().unwrap() > 100);
+    place.assert_clean();
+}
