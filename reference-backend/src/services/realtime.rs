@@ -20,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 use futures::stream;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -56,9 +56,23 @@ struct LastEventId {
     last_event_id: Option<String>,
 }
 
+/// One event of the stream, by the fields of its lines.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "only its shape matters")]
+struct StreamedEvent {
+    /// Where to go on: what a browser sends as `Last-Event-ID`.
+    id: Option<String>,
+    /// `ready`, `entry`, `notification` and so on.
+    event: Option<String>,
+    /// JSON.
+    data: Option<String>,
+    /// Milliseconds to wait before coming back.
+    retry: Option<u64>,
+}
+
 /// What happens in the organisation from now on, as server-sent events. Never ends by itself before the token does.
 #[utoipa::path(get, path = "/v1/orgs/{org}/realtime", tag = "realtime", params(OrgPath, TokenParam, LastEventId),
-    responses((status = 200, body = String, content_type = "text/event-stream"), Refusals))]
+    responses((status = 200, body = StreamedEvent, content_type = "text/event-stream"), Refusals))]
 async fn listen(
     tenant: PageTenant,
     headers: HeaderMap,

@@ -148,6 +148,18 @@ impl Cluster {
         };
         sqlx::raw_sql(statement).execute(&mut admin).await.unwrap();
         sqlx::raw_sql("SELECT pg_reload_conf()").execute(&mut admin).await.unwrap();
+        while hold && !self.commits_wait().await {}
+        // Who was told of it in the same round may not have read it yet.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    /// Whether a commit waits for a standby by now: servers learn new settings one after another.
+    async fn commits_wait(&self) -> bool {
+        const PATIENCE: Duration = Duration::from_millis(500);
+        let mut probe = self.admin("postgres").await;
+        let commit = sqlx::query("SELECT pg_logical_emit_message(true, 'probe', '')");
+        // Whose commit waits is left waiting, until answers are no longer held.
+        tokio::time::timeout(PATIENCE, commit.execute(&mut probe)).await.is_err()
     }
 
     /// Ends server processes whose application name matches, as a failing network would; how many there were.
