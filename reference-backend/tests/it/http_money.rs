@@ -236,6 +236,18 @@ async fn the_metrics_page_carries_the_agreed_names() {
     server.stop().await;
 }
 
+/// A process that does not outlive its test, however that ends.
+struct Owned(std::process::Child);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_the_end_of_the_program_nothing_acknowledged_is_lost() {
     let cluster = Cluster::start().await;
@@ -247,7 +259,7 @@ async fn at_the_end_of_the_program_nothing_acknowledged_is_lost() {
         format!("[server]\nlisten = \"127.0.0.1:0\"\n[database.primary]\nhost = \"{socket}\"\nport = 5432\n"),
     )
     .unwrap();
-    let mut program = Command::new(env!("CARGO_BIN_EXE_reference-backend"))
+    let program = Command::new(env!("CARGO_BIN_EXE_reference-backend"))
         .args(["serve", "--config"])
         .arg(&file)
         .env("PLIMSOLL_BACKEND_TOKEN_SECRET", SECRET)
@@ -255,7 +267,8 @@ async fn at_the_end_of_the_program_nothing_acknowledged_is_lost() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut stdout = BufReader::new(program.stdout.take().unwrap());
+    let mut program = Owned(program);
+    let mut stdout = BufReader::new(program.0.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
     let told: Value = serde_json::from_str(&line).unwrap();
@@ -283,9 +296,9 @@ async fn at_the_end_of_the_program_nothing_acknowledged_is_lost() {
         });
     }
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    kill(Pid::from_raw(program.id().cast_signed()), Signal::SIGTERM).unwrap();
+    kill(Pid::from_raw(program.0.id().cast_signed()), Signal::SIGTERM).unwrap();
     let acknowledged = writers.join_all().await.concat();
-    let status = tokio::task::spawn_blocking(move || program.wait().unwrap()).await.unwrap();
+    let status = tokio::task::spawn_blocking(move || program.0.wait().unwrap()).await.unwrap();
     let _ = std::fs::remove_file(file);
     assert_eq!(status.code(), Some(0));
     let mut rest = String::new();
