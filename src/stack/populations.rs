@@ -195,7 +195,6 @@ impl Populations {
         make(&copy, 0o700)?;
         site.account.own(&copy)?;
         postgres::copy(site, data, &copy, "to be kept").await?;
-        postgres::sync(site, &copy).await?;
         let description = Description {
             key: key.0.clone(),
             wal_compression: wal_compression.to_owned(),

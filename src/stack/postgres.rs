@@ -316,7 +316,8 @@ pub(super) async fn sync(site: &Site, data: &Path) -> Result<(), StackError> {
     sync.await?.map_err(|failure| StackError::Sync { failure })
 }
 
-/// Copies a stopped cluster into an empty directory that belongs to the servers' user. Where the file system can, the copy
+/// Copies a stopped cluster into an empty directory that belongs to the servers' user, and forces the copy to disk: what is
+/// left in memory would be written while the system is measured. Where the file system can, the copy
 /// shares its blocks with the original until either changes.
 pub(super) async fn copy(
     site: &Site,
@@ -334,7 +335,7 @@ pub(super) async fn copy(
     copied.map_err(|failure| StackError::Copy { what: what.to_owned(), failure })?;
     // A run that copied leaves no log of it.
     let _ = fs::remove_file(site.log(&log));
-    Ok(())
+    sync(site, to).await
 }
 
 /// Creates what the harness itself needs in a new cluster, and says which WAL compression this server is built with.

@@ -26,8 +26,8 @@ pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The header that a write gives out and a read may carry.
 pub(crate) const CONSISTENCY_TOKEN: &str = "x-consistency-token";
 
-/// The organisation of the path, after the token was checked to be its own, and its rate not to be used up. A handler that takes one cannot serve another
-/// organisation's data.
+/// The organisation of the path, after the token was checked to be its own, and its rate not to be used up. A handler that
+/// takes one cannot serve another organisation's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tenant(pub(crate) OrgId);
 

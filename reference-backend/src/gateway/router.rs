@@ -53,9 +53,6 @@ pub(super) fn router(app: Arc<App>, hosted: &[Service]) -> Router {
     let mut routes = always().split_for_parts().0;
     for service in Service::ALL {
         let own = service.routes().split_for_parts().0;
-        if !own.has_routes() {
-            continue;
-        }
         let guarded = |routes: Router<_>, answered| {
             // Probes must be answered when nothing else is.
             let rooms = (service != Service::Health).then(|| Rooms {
