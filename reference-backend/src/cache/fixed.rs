@@ -97,6 +97,11 @@ impl OrgCache {
         self.namespace.forget(org).await;
     }
 
+    /// See [`Namespace::missing`].
+    pub(crate) async fn missing(&self, orgs: &[OrgId]) -> Vec<OrgId> {
+        self.namespace.missing(orgs).await
+    }
+
     pub(crate) fn retune(&self, settings: &CacheNamespace) {
         self.namespace.retune(settings);
     }

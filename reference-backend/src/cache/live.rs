@@ -157,6 +157,11 @@ impl<L: Live> LiveCache<L> {
         }
     }
 
+    /// See [`Namespace::missing`].
+    pub(crate) async fn missing(&self, orgs: &[OrgId]) -> Vec<OrgId> {
+        self.namespace.missing(orgs).await
+    }
+
     /// Forgets all entries.
     pub(crate) fn forget_all(&self) {
         self.namespace.forget_all();

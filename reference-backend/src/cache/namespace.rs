@@ -138,6 +138,17 @@ impl<V: Cached> Namespace<V> {
         self.cache.get(&org).await
     }
 
+    /// Those of the organisations whose value is not held. Not counted, as [`peek`](Self::peek) is not.
+    pub(crate) async fn missing(&self, orgs: &[OrgId]) -> Vec<OrgId> {
+        let mut missing = Vec::new();
+        for org in orgs {
+            if self.peek(*org).await.is_none() {
+                missing.push(*org);
+            }
+        }
+        missing
+    }
+
     /// Forgets an organisation's value.
     pub(crate) async fn forget(&self, org: OrgId) {
         self.cache.invalidate(&org).await;

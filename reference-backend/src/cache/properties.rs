@@ -137,6 +137,11 @@ impl PropertyCache {
         self.written(org, UNKNOWN).await;
     }
 
+    /// See [`Namespace::missing`].
+    pub(crate) async fn missing(&self, orgs: &[OrgId]) -> Vec<OrgId> {
+        self.namespace.missing(orgs).await
+    }
+
     pub(crate) fn retune(&self, settings: &CacheNamespace) {
         self.namespace.retune(settings);
     }
