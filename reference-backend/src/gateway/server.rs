@@ -105,6 +105,11 @@ pub async fn serve(
     let (first_pages, at_once) = (config.cache.warm_first_pages, config.cache.warm_at_once);
     let listed = services::warm_listed(Arc::clone(&app), hosted.to_vec(), first_pages, at_once);
     upkeep.spawn(closing.clone().run_until_cancelled_owned(listed));
+    if hosted.contains(&Service::Orgs) {
+        let pause = config.following.interval_ms.duration();
+        let following = services::follow_org_changes(Arc::clone(&app), pause);
+        upkeep.spawn(closing.clone().run_until_cancelled_owned(following));
+    }
     // Ends at the first moment of a stop: a run that is given back is taken over the sooner.
     let jobs_stop = stop.child_token();
     upkeep.spawn(jobs::run_schedules(Arc::clone(&app), jobs_stop.clone()));

@@ -23,6 +23,7 @@ mod night_audit;
 mod objects;
 mod objects_s3;
 mod operations_plans;
+mod org_changes;
 mod ota;
 mod partitions;
 mod processes;
