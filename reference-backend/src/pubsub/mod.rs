@@ -30,5 +30,6 @@ pub(crate) use hub::{Hub, Next, Place, Refused, Seat, Update};
 pub(crate) use mark::Mark;
 pub use message::{Body, HandleError, Message, Subscriber};
 pub(crate) use meters::{Counted, Flow, Lag};
+pub(crate) use notices::{Notice, notify};
 pub use subscriptions::Subscriptions;
 pub use topic::{Topic, publish};
