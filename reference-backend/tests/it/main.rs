@@ -36,6 +36,7 @@ mod rebuild;
 mod reload;
 mod replicas;
 mod reports;
+mod retention;
 mod security;
 mod snapshots;
 mod stays;
