@@ -10,6 +10,7 @@ use chrono::Utc;
 use metrics::counter;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -114,6 +115,9 @@ pub async fn serve(
     let jobs_stop = stop.child_token();
     upkeep.spawn(jobs::run_schedules(Arc::clone(&app), jobs_stop.clone()));
     let subscriptions = pubsub::begin(&app, &config.pubsub, &stop);
+    let live = subscriptions.clone();
+    settings.on_change(move |config| live.retune(&config.pubsub));
+    subscriptions.retune(&settings.current().config.pubsub);
     if hosted.iter().any(|service| KEEPERS.contains(service)) {
         let app = Arc::clone(&app);
         let sweeping = async move { objects::sweeping(&app.objects, &app.databases).await };
@@ -154,6 +158,7 @@ pub(crate) async fn open(
         settings: ArcSwap::from_pointee(config.server.clone()),
         admission: Arc::new(Admission::new(config)),
         config: Arc::new(config.clone()),
+        jobs: watch::Sender::new(config.jobs.clone()),
         verifier: Verifier::new(secret, config.auth.leeway_seconds),
         databases,
         caches,
