@@ -22,6 +22,7 @@ mod fixed;
 mod live;
 mod namespace;
 mod properties;
+mod ready;
 mod recent;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -36,4 +37,6 @@ pub(crate) use fixed::{Fixed, OrgRecord};
 pub(crate) use live::{Live, LiveCache, LiveError, Loaded};
 pub(crate) use namespace::{Asker, Lookup};
 pub(crate) use properties::PropertyList;
+pub(crate) use ready::Ready;
 pub(crate) use summary::{All, Summaries, Summary, SummaryView};
+pub(crate) use warming::BATCH_MAX;

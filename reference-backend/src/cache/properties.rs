@@ -87,7 +87,7 @@ impl PropertyCache {
             if found.value.as_ref().is_none_or(|list| list.as_of >= floor) {
                 return Ok((found, lookup));
             }
-            self.namespace.forget(org).await;
+            self.namespace.outdated(org).await;
         }
         Ok((Arc::new(load(needed).await?), Lookup::Miss))
     }
@@ -135,6 +135,11 @@ impl PropertyCache {
     /// the primary is asked each time.
     pub(crate) async fn unknown(&self, org: OrgId) {
         self.written(org, UNKNOWN).await;
+    }
+
+    /// See [`Namespace::missing`].
+    pub(crate) async fn missing(&self, orgs: &[OrgId]) -> Vec<OrgId> {
+        self.namespace.missing(orgs).await
     }
 
     pub(crate) fn retune(&self, settings: &CacheNamespace) {

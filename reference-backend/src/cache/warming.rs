@@ -2,9 +2,10 @@
 //! asks for the organisation's other answers to be loaded too, in the background, so that only the first screen of a visit
 //! waits for a database.
 //!
-//! The price is statements: an organisation that is looked at once costs as many as one that is looked at everywhere. Hence
-//! all is bounded, and whoever asks never waits: an organisation is wanted once at a time, so many are worked on at once,
-//! so many wait, and one more is skipped and counted. A skipped one asks again with its next miss.
+//! The price is statements: an organisation that is looked at once costs as much as one that is looked at everywhere. Hence
+//! organisations that are wanted within some milliseconds are loaded together, with one statement for each kind of answer; and
+//! all is bounded, and whoever asks never waits: an organisation is wanted once at a time, so many batches are worked on at
+//! once, so many organisations wait, and one more is skipped and counted. A skipped one asks again with its next miss.
 //!
 //! Here are the queue and its bounds. What is loaded, and how, is the services' business; they use the loaders and the single
 //! flight of the requests, so that what makes a request's load true (see `live` and `fixed`) makes a warm load true.
@@ -13,18 +14,26 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use metrics::{Counter, counter};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use crate::config;
 use crate::domain::OrgId;
 
+/// Most organisations that one statement loads.
+pub(crate) const BATCH_MAX: usize = 64;
+
 /// The organisations that are to be warmed.
 #[derive(Debug)]
 pub(crate) struct Warming {
+    /// Batches.
     at_once: usize,
+    /// How long a batch gathers.
+    gather: Duration,
     asks: mpsc::Sender<OrgId>,
     /// Locked by [`Warming::run`] for its life.
     asked: tokio::sync::Mutex<mpsc::Receiver<OrgId>>,
@@ -52,13 +61,14 @@ impl Outcomes {
 impl Warming {
     /// As the settings bound it.
     pub(crate) fn new(settings: &config::Cache) -> Self {
-        Self::bounded(settings.warm_at_once, settings.warm_queue, Outcomes::published())
+        let gather = settings.warm_gather_ms.duration();
+        Self::bounded(settings.warm_at_once, gather, settings.warm_queue, Outcomes::published())
     }
 
-    fn bounded(at_once: usize, waiting_max: usize, outcomes: Outcomes) -> Self {
+    fn bounded(at_once: usize, gather: Duration, waiting_max: usize, outcomes: Outcomes) -> Self {
         let (asks, asked) = mpsc::channel(waiting_max);
         let asked = tokio::sync::Mutex::new(asked);
-        Self { at_once, asks, asked, wanted: Mutex::default(), outcomes }
+        Self { at_once, gather, asks, asked, wanted: Mutex::default(), outcomes }
     }
 
     fn wanted(&self) -> MutexGuard<'_, HashSet<OrgId>> {
@@ -84,8 +94,8 @@ impl Warming {
         }
     }
 
-    /// Loads what is asked for, until dropped.
-    pub(crate) async fn run<E, F>(&self, load: impl Fn(OrgId) -> F)
+    /// Loads what is asked for, in batches, until dropped.
+    pub(crate) async fn run<E, F>(&self, load: impl Fn(Vec<OrgId>) -> F)
     where
         E: Debug,
         F: Future<Output = Result<(), E>>,
@@ -93,20 +103,34 @@ impl Warming {
         if self.at_once == 0 {
             return;
         }
-        let mut asked = self.asked.lock().await;
+        let asked = self.asked.lock().await;
         let load = &load;
-        stream::poll_fn(|context| asked.poll_recv(context))
-            .for_each_concurrent(self.at_once, |org| async move {
-                match load(org).await {
-                    Ok(()) => self.outcomes.loaded.increment(1),
-                    Err(error) => {
-                        tracing::debug!(?error, "an organisation could not be warmed");
-                        self.outcomes.failed.increment(1);
-                    }
+        stream::unfold(asked, |mut asked| async {
+            let mut batch = Vec::new();
+            asked.recv_many(&mut batch, BATCH_MAX).await;
+            sleep(self.gather).await;
+            while batch.len() < BATCH_MAX
+                && let Ok(org) = asked.try_recv()
+            {
+                batch.push(org);
+            }
+            Some((batch, asked))
+        })
+        .for_each_concurrent(self.at_once, |batch| async move {
+            let orgs = batch.len() as u64;
+            match load(batch.clone()).await {
+                Ok(()) => self.outcomes.loaded.increment(orgs),
+                Err(error) => {
+                    tracing::debug!(?error, orgs, "organisations could not be warmed");
+                    self.outcomes.failed.increment(orgs);
                 }
-                self.wanted().remove(&org);
-            })
-            .await;
+            }
+            let mut wanted = self.wanted();
+            batch.iter().for_each(|org| {
+                wanted.remove(org);
+            });
+        })
+        .await;
     }
 }
 
@@ -114,12 +138,12 @@ impl Warming {
 impl Warming {
     /// Takes no notice of anything.
     pub(super) fn off() -> std::sync::Arc<Self> {
-        std::sync::Arc::new(Self::bounded(0, 1, Outcomes::published()))
+        std::sync::Arc::new(Self::bounded(0, Duration::ZERO, 1, Outcomes::published()))
     }
 
     /// Room for one, and nobody who works.
     pub(super) fn of_one_seat() -> Self {
-        Self::bounded(1, 1, Outcomes::published())
+        Self::bounded(1, Duration::ZERO, 1, Outcomes::published())
     }
 
     /// Whether an organisation waits or is being worked on.
@@ -134,20 +158,22 @@ mod tests {
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
     use tokio::sync::Semaphore;
-    use tokio::task::{JoinHandle, yield_now};
+    use tokio::task::JoinHandle;
 
     use super::*;
+
+    const GATHER: Duration = Duration::from_millis(10);
 
     fn org(number: i64) -> OrgId {
         OrgId::new(number).unwrap()
     }
 
-    /// A warming whose loads wait for permits, and what was seen of it.
+    /// A warming whose batches wait for permits, and what was seen of it.
     #[derive(Clone)]
     struct Rig {
         warming: Arc<Warming>,
         permits: Arc<Semaphore>,
-        begun: Arc<Mutex<Vec<i64>>>,
+        begun: Arc<Mutex<Vec<Vec<i64>>>>,
         at_once: Arc<AtomicUsize>,
         at_once_most: Arc<AtomicUsize>,
         counts: [Arc<AtomicU64>; 3],
@@ -159,7 +185,7 @@ mod tests {
             let [loaded, skipped, failed] = counts.clone().map(Counter::from_arc);
             let outcomes = Outcomes { loaded, skipped, failed };
             Self {
-                warming: Arc::new(Warming::bounded(at_once, waiting_max, outcomes)),
+                warming: Arc::new(Warming::bounded(at_once, GATHER, waiting_max, outcomes)),
                 permits: Arc::new(Semaphore::new(0)),
                 begun: Arc::default(),
                 at_once: Arc::default(),
@@ -168,36 +194,34 @@ mod tests {
             }
         }
 
-        /// Organisation 13 cannot be loaded.
-        async fn load(&self, org: OrgId) -> Result<(), &'static str> {
-            self.begun.lock().unwrap().push(org.get());
+        /// A batch with organisation 13 cannot be loaded.
+        async fn load(&self, batch: Vec<OrgId>) -> Result<(), &'static str> {
+            self.begun.lock().unwrap().push(batch.iter().map(|org| org.get()).collect());
             let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
             self.at_once_most.fetch_max(now, Ordering::SeqCst);
             self.permits.acquire().await.unwrap().forget();
             self.at_once.fetch_sub(1, Ordering::SeqCst);
-            if org.get() == 13 { Err("down") } else { Ok(()) }
+            if batch.contains(&org(13)) { Err("down") } else { Ok(()) }
         }
 
         fn start(&self) -> JoinHandle<()> {
             let rig = self.clone();
-            tokio::spawn(async move { rig.warming.run(|org| rig.load(org)).await })
+            tokio::spawn(async move { rig.warming.run(|orgs| rig.load(orgs)).await })
         }
 
         fn ask(&self, orgs: impl IntoIterator<Item = i64>) {
             orgs.into_iter().for_each(|number| self.warming.ask(org(number)));
         }
 
-        /// Lets some loads end, and everything that follows from it happen.
-        async fn end(&self, loads: usize) {
-            self.permits.add_permits(loads);
+        /// Lets some batches end, and everything that follows from it happen.
+        async fn end(&self, batches: usize) {
+            self.permits.add_permits(batches);
             self.settle().await;
         }
 
-        /// On one thread: whoever can go on, goes on.
+        /// The clock stands while anybody can go on.
         async fn settle(&self) {
-            for _ in 0..100 {
-                yield_now().await;
-            }
+            sleep(100 * GATHER).await;
         }
 
         /// Loaded, skipped, failed.
@@ -205,12 +229,28 @@ mod tests {
             self.counts.each_ref().map(|count| count.load(Ordering::SeqCst))
         }
 
-        fn begun(&self) -> Vec<i64> {
+        fn begun(&self) -> Vec<Vec<i64>> {
             self.begun.lock().unwrap().clone()
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn those_that_are_wanted_together_are_loaded_together() {
+        let rig = Rig::new(1, 100);
+        let running = rig.start();
+        rig.ask(20..22);
+        sleep(GATHER / 2).await;
+        rig.ask(22..23);
+        rig.settle().await;
+        assert_eq!(rig.begun(), [[20, 21, 22]]);
+        rig.ask(100..100 + BATCH_MAX as i64 + 1);
+        rig.end(3).await;
+        assert_eq!(rig.begun().iter().map(Vec::len).collect::<Vec<_>>(), [3, BATCH_MAX, 1]);
+        assert_eq!(rig.counted(), [3 + BATCH_MAX as u64 + 1, 0, 0]);
+        running.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_organisation_is_wanted_once_until_it_is_done() {
         let rig = Rig::new(1, 10);
         let running = rig.start();
@@ -218,46 +258,48 @@ mod tests {
         rig.settle().await;
         rig.ask([1, 2, 2]); // 1 is being worked on, 2 waits
         rig.end(2).await;
-        assert_eq!(rig.begun(), [1, 2]);
+        assert_eq!(rig.begun(), [[1], [2]]);
         assert_eq!(rig.counted(), [2, 0, 0]);
         rig.ask([1]);
         rig.end(1).await;
-        assert_eq!(rig.begun(), [1, 2, 1], "done, so it may be wanted again");
+        assert_eq!(rig.begun(), [[1], [2], [1]], "done, so it may be wanted again");
         running.abort();
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn no_more_are_worked_on_at_once_than_allowed() {
-        let rig = Rig::new(3, 100);
+        let rig = Rig::new(3, 1_000);
         let running = rig.start();
-        rig.ask(20..40);
+        rig.ask(100..100 + 5 * BATCH_MAX as i64);
         rig.settle().await;
-        assert_eq!(rig.begun(), [20, 21, 22]);
-        rig.end(20).await;
-        assert_eq!(rig.begun().len(), 20);
+        assert_eq!(rig.begun().len(), 3);
+        rig.end(5).await;
+        assert_eq!(rig.begun().len(), 5);
         assert_eq!(rig.at_once_most.load(Ordering::SeqCst), 3);
         running.abort();
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_does_not_fit_is_skipped_and_counted_and_may_ask_again() {
         let rig = Rig::new(1, 2);
         rig.ask(20..25);
         assert_eq!(rig.counted(), [0, 3, 0]);
         let running = rig.start();
-        rig.end(2).await;
+        rig.end(1).await;
         assert_eq!(rig.counted(), [2, 3, 0]);
         rig.ask([24]);
         rig.end(1).await;
-        assert_eq!(rig.begun(), [20, 21, 24]);
+        assert_eq!(rig.begun(), [vec![20, 21], vec![24]]);
         running.abort();
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_failure_is_counted_and_stops_nobody() {
         let rig = Rig::new(1, 10);
         let running = rig.start();
-        rig.ask([13, 14]);
+        rig.ask([13]);
+        rig.settle().await;
+        rig.ask([14]);
         rig.end(2).await;
         assert_eq!(rig.counted(), [1, 0, 1]);
         rig.ask([13]);

@@ -207,8 +207,10 @@ pub struct Cache {
     pub first_pages: CacheNamespace,
     /// Events per shard and projection kept to bring loaded values up to date.
     pub recent_events: usize,
-    /// Organisations warmed at once after a first miss; 0 warms none.
+    /// Batches of organisations warmed at once after a first miss; 0 warms none.
     pub warm_at_once: usize,
+    /// How long a batch gathers.
+    pub warm_gather_ms: Millis,
     /// Organisations that may wait to be warmed.
     pub warm_queue: usize,
     /// Whether warming loads the first pages of revenues and expenses too.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::choice::Limits;
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Planning};
 use super::replicas::{self, Replica};
 use super::{Database, Freshness, Lsn, Reader};
 use crate::config;
@@ -88,9 +88,13 @@ impl Databases {
         };
         let write = Database::ALL.map(|database| write_pool(database, |p| p.write_connections));
         let lanes = |host: &str, port, size: fn(&config::Pools) -> u32| {
-            Lanes::new(|database| {
+            Lanes::new(|database, planning| {
                 let own = config.pools.of(database.label());
                 let options = session_options(&own, host, port, database, Role::Read);
+                let options = match planning {
+                    Planning::AsFit => options,
+                    Planning::Once => options.options([("plan_cache_mode", "force_generic_plan")]),
+                };
                 (options, size(&own), own.acquire_timeout_ms.duration())
             })
         };
@@ -233,7 +237,7 @@ impl Inner {
     fn publish_in_use(&self) {
         let in_use = |pool: &PgPool| f64::from(pool.size()) - pool.num_idle() as f64;
         for database in Database::ALL {
-            let reads = |lanes: &Lanes| f64::from(lanes.of(database).in_use());
+            let reads = |lanes: &Lanes| f64::from(lanes.in_use(database));
             let primary = in_use(&self.write[database.index()]) + reads(&self.primary);
             let replicas = self.replicas.iter().map(|r| (r.name, reads(&r.lanes)));
             for (server, value) in std::iter::once(("primary", primary)).chain(replicas) {
@@ -276,9 +280,7 @@ fn session_options(
     role: Role,
 ) -> PgConnectOptions {
     let statement_timeout = settings.statement_timeout_ms.0.to_string();
-    // A generic plan of a partitioned table locks every partition before it prunes: 33 locks instead of 3.
     connect_options(host, port, role, database.name())
-        .options([("plan_cache_mode", "force_custom_plan")])
         .options([("statement_timeout", statement_timeout.as_str())])
 }
 

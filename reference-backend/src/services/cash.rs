@@ -1,5 +1,6 @@
 //! `cash`: daily balances of a period, and the latest position of every property.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -9,11 +10,10 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::rows::{At, BalanceRow, Stand, split};
+use super::rows::{BalanceRow, Of, Stand, split_by_org, with_shards};
 use crate::cache::{Balances, CashBook, CashView, Loaded, Position, WINDOW_DAYS, window_start};
 use crate::db::{Database, Freshness};
 use crate::domain::{Day, OrgId, PropertyId};
-use crate::events::Shard;
 use crate::gateway::{
     App, Consistency, OrgPath, Params, Problem, Refusals, Reply, Tenant, TokenHeader,
 };
@@ -97,35 +97,56 @@ const PERIOD: &str = "\
     WHERE org_id = $1 AND date BETWEEN $2 AND $3 AND ($4::uuid IS NULL OR property_id = $4) \
     ORDER BY property_id, date";
 
-/// Each property's days from $2 on, and its last one before. Read within one partition, from its primary key.
-const BOOK: &str = "\
-    SELECT c.position, c.epoch, b.property_id, b.date, b.opening_cents, b.revenue_cents, b.expense_cents, b.closing_cents \
-    FROM (SELECT coalesce(max(position), 0) AS position, coalesce(max(epoch), 0) AS epoch \
-          FROM projection_checkpoints \
-          WHERE projection = 'finance' AND shard = $3) AS c \
-    LEFT JOIN ( \
+/// Of each organisation: each property's days from $3 on, and its last one before. Read within one partition, from its
+/// primary key.
+const BOOKS: &str = "\
+    SELECT a.org_id, coalesce(c.position, 0) AS position, coalesce(c.epoch, 0) AS epoch, \
+           b.property_id, b.date, b.opening_cents, b.revenue_cents, b.expense_cents, b.closing_cents \
+    FROM unnest($1::bigint[], $2::smallint[]) AS a (org_id, shard) \
+    LEFT JOIN projection_checkpoints AS c ON c.projection = 'finance' AND c.shard = a.shard \
+    LEFT JOIN LATERAL ( \
         SELECT property_id, date, opening_cents, revenue_cents, expense_cents, closing_cents \
-        FROM daily_cash_balances_partitioned WHERE org_id = $1 AND date >= $2 \
+        FROM daily_cash_balances_partitioned WHERE org_id = a.org_id AND date >= $3 \
         UNION ALL \
         (SELECT DISTINCT ON (property_id) \
              property_id, date, opening_cents, revenue_cents, expense_cents, closing_cents \
-         FROM daily_cash_balances_partitioned WHERE org_id = $1 AND date < $2 \
+         FROM daily_cash_balances_partitioned WHERE org_id = a.org_id AND date < $3 \
          ORDER BY property_id, date DESC) \
     ) AS b ON true \
-    ORDER BY b.property_id, b.date";
+    ORDER BY a.org_id, b.property_id, b.date";
 
 pub(super) async fn load(
     app: &App,
     org: OrgId,
     freshness: Freshness,
 ) -> sqlx::Result<Loaded<CashBook>> {
-    let from = window_start(Utc::now().date_naive());
-    let mut reader = app.databases.read(Database::Finance, freshness);
-    let query = || sqlx::query_as(BOOK).bind(org.get()).bind(from).bind(Shard::of(org).number());
-    let found: Vec<At<BalanceRow>> = reader.fetch_all(query).await?;
-    let (Stand { position, epoch }, rows) = split(found, BalanceRow::checked);
-    let value = CashBook::new(from, rows);
-    Ok(Loaded { value, position, epoch, from: reader.source().server() })
+    let mut found = load_many(app, &[org], freshness).await?;
+    found.remove(&org).ok_or(sqlx::Error::RowNotFound)
+}
+
+/// With one statement.
+pub(super) async fn load_many(
+    app: &App,
+    orgs: &[OrgId],
+    freshness: Freshness,
+) -> sqlx::Result<HashMap<OrgId, Loaded<CashBook>>> {
+    if orgs.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let begin = window_start(Utc::now().date_naive());
+    let (orgs, shards) = with_shards(orgs);
+    let mut reader = app.databases.read(Database::Finance, freshness).planned_once();
+    let query = || sqlx::query_as(BOOKS).bind(orgs.clone()).bind(shards.clone()).bind(begin);
+    let found: Vec<Of<BalanceRow>> = reader.fetch_all(query).await?;
+    let from = reader.source().server();
+    let loaded = |(Stand { position, epoch }, rows)| Loaded {
+        value: CashBook::new(begin, rows),
+        position,
+        epoch,
+        from,
+    };
+    let by_org = split_by_org(found, BalanceRow::checked).into_iter();
+    Ok(by_org.map(|(org, rows)| (org, loaded(rows))).collect())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `orgs`: an organisation's own record, and its name to be changed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -12,7 +13,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::cache::{Asker, Fixed, Lookup, OrgRecord};
+use crate::cache::{Asker, Fixed, LiveError, Lookup, OrgRecord, Ready};
 use crate::db::{Database, Freshness};
 use crate::domain::{OrgId, Version};
 use crate::gateway::{App, Body, OrgPath, Problem, Refusals, Reply, Tenant, WriteRefusals};
@@ -45,34 +46,59 @@ impl OrgRow {
 /// The organisation's own record.
 #[utoipa::path(get, path = "/v1/orgs/{org}", tag = "orgs", params(OrgPath), responses((status = 200, body = OrgRow), Refusals))]
 async fn show(Tenant(org): Tenant, State(app): State<Arc<App>>) -> Result<Reply, Problem> {
-    let (found, lookup) =
-        record(&app, org, Asker::Request).await.map_err(|error| Problem::from(&*error))?;
+    let (found, lookup) = record(&app, org).await.map_err(|error| Problem::from(&*error))?;
     let record = found.value.as_ref().ok_or_else(|| no_such(org))?;
     Ok(Reply { body: record.body.clone(), from: app.answered(lookup, found.from) })
 }
 
 /// An organisation's own record, from the cache where possible.
-pub(super) async fn record(
+async fn record(
     app: &App,
     org: OrgId,
-    asker: Asker,
 ) -> Result<(Arc<Fixed<OrgRecord>>, Lookup), Arc<sqlx::Error>> {
-    app.caches.orgs.read(org, asker, |freshness| load_org(app, org, freshness)).await
+    app.caches.orgs.read(org, Asker::Request, |freshness| load(app, org, freshness)).await
+}
+
+/// Sees to it that the records are held.
+pub(super) async fn warm(app: &App, orgs: &[OrgId]) -> Result<(), LiveError<sqlx::Error>> {
+    let missing = app.caches.orgs.missing(orgs).await;
+    let found = Ready::new(load_many(app, &missing, Freshness::Any).await?);
+    for org in missing {
+        let load = found.first(org, |freshness| load(app, org, freshness));
+        app.caches.orgs.read(org, Asker::Warming, load).await.map_err(LiveError::Load)?;
+    }
+    Ok(())
 }
 
 fn no_such(org: OrgId) -> Problem {
     Problem::not_found(format!("there is no organisation {org}"))
 }
 
-const ORG: &str = "\
+const ORGS: &str = "\
     SELECT org_id, name, size_class, country::text, currency::text, version, created_at \
-    FROM organisations WHERE org_id = $1";
+    FROM organisations WHERE org_id = ANY($1)";
 
-async fn load_org(app: &App, org: OrgId, freshness: Freshness) -> sqlx::Result<Fixed<OrgRecord>> {
+async fn load(app: &App, org: OrgId, freshness: Freshness) -> sqlx::Result<Fixed<OrgRecord>> {
+    let mut found = load_many(app, &[org], freshness).await?;
+    found.remove(&org).ok_or(sqlx::Error::RowNotFound)
+}
+
+/// With one statement.
+async fn load_many(
+    app: &App,
+    orgs: &[OrgId],
+    freshness: Freshness,
+) -> sqlx::Result<HashMap<OrgId, Fixed<OrgRecord>>> {
+    if orgs.is_empty() {
+        return Ok(HashMap::new());
+    }
     let mut reader = app.databases.read(Database::Shared, freshness);
-    let query = || sqlx::query_as(ORG).bind(org.get());
-    let found: Option<OrgRow> = reader.fetch_optional(query).await?;
-    Ok(Fixed { value: found.map(|row| row.record()), from: reader.source().server() })
+    let numbers: Vec<i64> = orgs.iter().map(|org| org.get()).collect();
+    let rows: Vec<OrgRow> = reader.fetch_all(|| sqlx::query_as(ORGS).bind(numbers.clone())).await?;
+    let mut records: HashMap<i64, OrgRecord> =
+        rows.into_iter().map(|row| (row.org_id, row.record())).collect();
+    let from = reader.source().server();
+    Ok(orgs.iter().map(|org| (*org, Fixed { value: records.remove(&org.get()), from })).collect())
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -82,9 +108,16 @@ struct Rename {
     name: String,
 }
 
+/// And leaves word of it for the other processes: see [`super::org_changes`].
 const RENAME: &str = "\
-    UPDATE organisations SET name = $2, version = version + 1 WHERE org_id = $1 \
-    RETURNING org_id, name, size_class, country::text, currency::text, version, created_at";
+    WITH renamed AS ( \
+        UPDATE organisations SET name = $2, version = version + 1 WHERE org_id = $1 \
+        RETURNING org_id, name, size_class, country::text, currency::text, version, created_at), \
+    noted AS ( \
+        INSERT INTO organisation_changes (org_id, version, changed_in) \
+        SELECT org_id, version, pg_current_xact_id() FROM renamed \
+        ON CONFLICT (org_id) DO UPDATE SET version = EXCLUDED.version, changed_in = EXCLUDED.changed_in) \
+    SELECT * FROM renamed";
 
 /// Gives the organisation another name.
 #[utoipa::path(patch, path = "/v1/orgs/{org}", tag = "orgs", params(OrgPath), request_body = Rename,

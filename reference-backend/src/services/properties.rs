@@ -1,6 +1,7 @@
 //! `properties`: the hotels and houses of an organisation. Their list is kept in the cache, because every booking of an entry
 //! asks it whether a property is the organisation's own.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::table::{self, Thing, Written};
-use crate::cache::{Asker, Fixed, Lookup, PropertyList};
+use crate::cache::{Asker, Fixed, LiveError, Lookup, PropertyList, Ready};
 use crate::db::{Database, Freshness};
 use crate::domain::{OrgId, PropertyId, Version};
 use crate::gateway::{
@@ -197,19 +198,19 @@ async fn list(
     Fresh(freshness): Fresh,
     State(app): State<Arc<App>>,
 ) -> Result<Reply, Problem> {
-    let found = known(&app, org, Asker::Request, freshness).await;
+    let found = known(&app, org, freshness).await;
     let (found, lookup) = found.map_err(|error| Problem::from(&*error))?;
     let list = found.value.as_ref().ok_or_else(Problem::internal)?;
     Ok(Reply { body: list.body.clone(), from: app.answered(lookup, found.from) })
 }
 
 /// An organisation's properties, from the cache where possible.
-pub(super) async fn known(
+async fn known(
     app: &App,
     org: OrgId,
-    asker: Asker,
     freshness: Freshness,
 ) -> Result<(Arc<Fixed<PropertyList>>, Lookup), Arc<sqlx::Error>> {
+    let asker = Asker::Request;
     app.caches.properties.read(org, asker, freshness, |needed| load(app, org, needed)).await
 }
 
@@ -219,7 +220,7 @@ pub(super) async fn must_own(app: &App, org: OrgId, property: PropertyId) -> Res
     let has = |found: &Fixed<PropertyList>| {
         found.value.as_ref().is_some_and(|list| list.ids.binary_search(&property).is_ok())
     };
-    let (found, _) = known(app, org, Asker::Request, Freshness::Any).await.map_err(refused)?;
+    let (found, _) = known(app, org, Freshness::Any).await.map_err(refused)?;
     if has(&found) {
         return Ok(());
     }
@@ -227,17 +228,61 @@ pub(super) async fn must_own(app: &App, org: OrgId, property: PropertyId) -> Res
     if has(&again.map_err(refused)?.0) { Ok(()) } else { Err(Property::missing(org, property)) }
 }
 
-const ALL: &str =
-    concat!("SELECT ", columns!(), " FROM properties WHERE org_id = $1 ORDER BY property_id");
+const ALL: &str = concat!(
+    "SELECT org_id, ",
+    columns!(),
+    " FROM properties WHERE org_id = ANY($1) ORDER BY org_id, property_id"
+);
+
+#[derive(Debug, FromRow)]
+struct Owned {
+    org_id: i64,
+    #[sqlx(flatten)]
+    property: Property,
+}
 
 async fn load(app: &App, org: OrgId, freshness: Freshness) -> sqlx::Result<Fixed<PropertyList>> {
+    let mut found = load_many(app, &[org], freshness).await?;
+    found.remove(&org).ok_or(sqlx::Error::RowNotFound)
+}
+
+/// With one statement.
+async fn load_many(
+    app: &App,
+    orgs: &[OrgId],
+    freshness: Freshness,
+) -> sqlx::Result<HashMap<OrgId, Fixed<PropertyList>>> {
+    if orgs.is_empty() {
+        return Ok(HashMap::new());
+    }
     let mut reader = app.databases.read(Database::Hospitality, freshness);
-    let query = || sqlx::query_as(ALL).bind(org.get());
-    let properties: Vec<Property> = reader.fetch_all(query).await?;
-    let ids = properties.iter().map(|row| row.property_id.into()).collect();
-    let body = Reply::json(&Properties { properties }, "").body;
-    let value = PropertyList { ids, body, as_of: reader.as_of(), loaded_at: Instant::now() };
-    Ok(Fixed { value: Some(value), from: reader.source().server() })
+    let numbers: Vec<i64> = orgs.iter().map(|org| org.get()).collect();
+    let rows: Vec<Owned> = reader.fetch_all(|| sqlx::query_as(ALL).bind(numbers.clone())).await?;
+    let mut owned: HashMap<i64, Vec<Property>> = HashMap::new();
+    for Owned { org_id, property } in rows {
+        owned.entry(org_id).or_default().push(property);
+    }
+    let (as_of, from) = (reader.as_of(), reader.source().server());
+    let list = |properties: Vec<Property>| {
+        let ids = properties.iter().map(|row| row.property_id.into()).collect();
+        let body = Reply::json(&Properties { properties }, "").body;
+        Fixed { value: Some(PropertyList { ids, body, as_of, loaded_at: Instant::now() }), from }
+    };
+    let lists = orgs.iter().map(|org| (*org, list(owned.remove(&org.get()).unwrap_or_default())));
+    Ok(lists.collect())
+}
+
+/// Sees to it that the lists are held.
+pub(super) async fn warm(app: &App, orgs: &[OrgId]) -> Result<(), LiveError<sqlx::Error>> {
+    let properties = &app.caches.properties;
+    let missing = properties.missing(orgs).await;
+    let found = Ready::new(load_many(app, &missing, Freshness::Any).await?);
+    for org in missing {
+        let load = found.first(org, |freshness| load(app, org, freshness));
+        let read = properties.read(org, Asker::Warming, Freshness::Any, load);
+        read.await.map_err(LiveError::Load)?;
+    }
+    Ok(())
 }
 
 /// Runs a write and tells the cache of it, in a task of its own: a client that goes away between commit and cache must not

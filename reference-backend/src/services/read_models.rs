@@ -1,5 +1,6 @@
 //! `read-models`: what screens show, ready made: an organisation's finance summaries.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -7,11 +8,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::rows::{At, Stand, SummaryRow, split};
+use super::rows::{Of, Stand, SummaryRow, split_by_org, with_shards};
 use crate::cache::{All, Loaded, Summaries, Summary, SummaryView};
 use crate::db::{Database, Freshness};
 use crate::domain::{OrgId, PropertyId};
-use crate::events::Shard;
 use crate::gateway::{App, Consistency, OrgPath, Problem, Refusals, Reply, Tenant, TokenHeader};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
@@ -46,23 +46,43 @@ async fn one(
     app.cached(&app.caches.summaries, org, consistency, view, load).await
 }
 
+/// From the read model's primary key, organisation by organisation.
 const SUMMARIES: &str = "\
-    SELECT c.position, c.epoch, s.property_id, s.revenue_cents, s.expense_cents, s.entry_count, \
-           s.last_entry_date, s.version, s.doc \
-    FROM (SELECT coalesce(max(position), 0) AS position, coalesce(max(epoch), 0) AS epoch \
-          FROM projection_checkpoints \
-          WHERE projection = 'finance-summary' AND shard = $2) AS c \
-    LEFT JOIN finance_summaries AS s ON s.org_id = $1";
+    SELECT a.org_id, coalesce(c.position, 0) AS position, coalesce(c.epoch, 0) AS epoch, \
+           s.property_id, s.revenue_cents, s.expense_cents, s.entry_count, s.last_entry_date, s.version, s.doc \
+    FROM unnest($1::bigint[], $2::smallint[]) AS a (org_id, shard) \
+    LEFT JOIN projection_checkpoints AS c ON c.projection = 'finance-summary' AND c.shard = a.shard \
+    LEFT JOIN LATERAL (SELECT * FROM finance_summaries WHERE org_id = a.org_id) AS s ON true";
 
 pub(super) async fn load(
     app: &App,
     org: OrgId,
     freshness: Freshness,
 ) -> sqlx::Result<Loaded<Summaries>> {
+    let mut found = load_many(app, &[org], freshness).await?;
+    found.remove(&org).ok_or(sqlx::Error::RowNotFound)
+}
+
+/// With one statement.
+pub(super) async fn load_many(
+    app: &App,
+    orgs: &[OrgId],
+    freshness: Freshness,
+) -> sqlx::Result<HashMap<OrgId, Loaded<Summaries>>> {
+    if orgs.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let (orgs, shards) = with_shards(orgs);
     let mut reader = app.databases.read(Database::ReadModels, freshness);
-    let query = || sqlx::query_as(SUMMARIES).bind(org.get()).bind(Shard::of(org).number());
-    let found: Vec<At<SummaryRow>> = reader.fetch_all(query).await?;
-    let (Stand { position, epoch }, rows) = split(found, SummaryRow::checked);
-    let value = rows.into_iter().collect();
-    Ok(Loaded { value, position, epoch, from: reader.source().server() })
+    let query = || sqlx::query_as(SUMMARIES).bind(orgs.clone()).bind(shards.clone());
+    let found: Vec<Of<SummaryRow>> = reader.fetch_all(query).await?;
+    let from = reader.source().server();
+    let loaded = |(Stand { position, epoch }, rows): (Stand, Vec<Summary>)| Loaded {
+        value: rows.into_iter().collect(),
+        position,
+        epoch,
+        from,
+    };
+    let by_org = split_by_org(found, SummaryRow::checked).into_iter();
+    Ok(by_org.map(|(org, rows)| (org, loaded(rows))).collect())
 }

@@ -1,22 +1,24 @@
 //! Rows as the read statements give them, and their way to checked values.
 //!
-//! A statement for a cached value starts from the projection's checkpoint and left-joins the rows, so that it tells the
-//! position and the epoch of its own snapshot, on whichever server and even when there are no rows.
+//! A statement for a cached value starts from the organisation or the projection's checkpoint and left-joins the rows, so that it
+//! tells the position and the epoch of its own snapshot, on whichever server and even when there are no rows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
 use sqlx::FromRow;
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::cache::{Balance, Row, Summary};
-use crate::domain::{PropertyId, Version};
+use crate::domain::{OrgId, PropertyId, Version};
+use crate::events::Shard;
 
 /// A row with the position of the snapshot that it was read in.
 #[derive(Debug, FromRow)]
-pub(super) struct At<T: for<'r> FromRow<'r, sqlx::postgres::PgRow>> {
+pub(super) struct At<T: for<'r> FromRow<'r, PgRow>> {
     pub(super) position: i64,
     pub(super) epoch: i64,
     #[sqlx(flatten)]
@@ -33,11 +35,41 @@ pub(super) struct Stand {
 /// Where a snapshot stands, and its rows.
 pub(super) fn split<T, U>(found: Vec<At<T>>, checked: impl Fn(T) -> Option<U>) -> (Stand, Vec<U>)
 where
-    T: for<'r> FromRow<'r, sqlx::postgres::PgRow>,
+    T: for<'r> FromRow<'r, PgRow>,
 {
     let stand = |at: &At<T>| Stand { position: at.position, epoch: at.epoch };
     let stand = found.first().map_or_else(Stand::default, stand);
     (stand, found.into_iter().filter_map(|at| checked(at.row)).collect())
+}
+
+/// A row of a statement for many organisations.
+#[derive(Debug, FromRow)]
+pub(super) struct Of<T: for<'r> FromRow<'r, PgRow>> {
+    org_id: i64,
+    #[sqlx(flatten)]
+    at: At<T>,
+}
+
+/// Organisations and their shards, as a statement for many organisations takes them.
+pub(super) fn with_shards(orgs: &[OrgId]) -> (Vec<i64>, Vec<i16>) {
+    orgs.iter().map(|org| (org.get(), Shard::of(*org).number())).unzip()
+}
+
+/// [`split`] for each organisation.
+pub(super) fn split_by_org<T, U>(
+    found: Vec<Of<T>>,
+    checked: impl Fn(T) -> Option<U>,
+) -> HashMap<OrgId, (Stand, Vec<U>)>
+where
+    T: for<'r> FromRow<'r, PgRow>,
+{
+    let mut by_org: HashMap<OrgId, (Stand, Vec<U>)> = HashMap::new();
+    for Of { org_id, at: At { position, epoch, row } } in found {
+        let Ok(org) = OrgId::new(org_id) else { continue };
+        let (_, rows) = by_org.entry(org).or_insert((Stand { position, epoch }, Vec::new()));
+        rows.extend(checked(row));
+    }
+    by_org
 }
 
 /// A daily balance, or nothing where the left join found none.

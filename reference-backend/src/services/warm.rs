@@ -1,6 +1,7 @@
 //! What is loaded of an organisation that is warmed: everything that the hosted services answer from the cache, with their
 //! own loaders. See [`cache`](crate::cache) for why, when and how many.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
@@ -8,7 +9,7 @@ use metrics::counter;
 use tokio::time::MissedTickBehavior;
 
 use super::{Service, cash, entries, orgs, properties, read_models};
-use crate::cache::{Asker, LiveError, Side};
+use crate::cache::{BATCH_MAX, Live, LiveCache, LiveError, Loaded, Ready, Side};
 use crate::db::Freshness;
 use crate::domain::OrgId;
 use crate::gateway::App;
@@ -27,7 +28,8 @@ enum Answers {
 /// Loads the organisations that the caches ask for, until dropped.
 pub(crate) async fn warm(app: Arc<App>, hosted: Vec<Service>, first_pages: bool) {
     let kept = kept(&hosted, app.following.is_some(), first_pages);
-    app.caches.warming.run(|org| load_all(&app, org, &kept)).await;
+    let (app, kept) = (&app, &kept);
+    app.caches.warming.run(|orgs| async move { load_all(app, &orgs, kept).await }).await;
 }
 
 /// Loads the organisations of the warm list: those there are at the start, and those of every new list. Until dropped.
@@ -61,12 +63,12 @@ async fn load_list(app: &App, list: WarmList, kept: &[Answers], at_once: usize) 
     let outcome =
         |outcome: &'static str| counter!("backend_cache_list_warmed_total", "outcome" => outcome);
     let (loaded, failed) = (outcome("loaded"), outcome("failed"));
-    stream::iter(list.orgs)
-        .for_each_concurrent(at_once, async |org| match load_all(app, org, kept).await {
-            Ok(()) => loaded.increment(1),
+    stream::iter(list.orgs.chunks(BATCH_MAX))
+        .for_each_concurrent(at_once, async |orgs| match load_all(app, orgs, kept).await {
+            Ok(()) => loaded.increment(orgs.len() as u64),
             Err(error) => {
-                tracing::debug!(?error, "an organisation of the warm list could not be loaded");
-                failed.increment(1);
+                tracing::debug!(?error, "organisations of the warm list could not be loaded");
+                failed.increment(orgs.len() as u64);
             }
         })
         .await;
@@ -90,36 +92,63 @@ fn kept(hosted: &[Service], follows_events: bool, first_pages: bool) -> Vec<Answ
     .collect()
 }
 
-/// One after another, so that as many statements run at once as organisations. The first failure ends it: the next
+type Warmed = Result<(), LiveError<sqlx::Error>>;
+
+/// One kind of answer after another, each with one statement for all the organisations. The first failure ends it: the next
 /// would add to the trouble.
-async fn load_all(app: &App, org: OrgId, kept: &[Answers]) -> Result<(), LiveError<sqlx::Error>> {
+async fn load_all(app: &App, orgs: &[OrgId], kept: &[Answers]) -> Warmed {
     for answers in kept {
-        load(app, org, *answers).await?;
+        load(app, orgs, *answers).await?;
     }
     Ok(())
 }
 
-async fn load(app: &App, org: OrgId, answers: Answers) -> Result<(), LiveError<sqlx::Error>> {
+async fn load(app: &App, orgs: &[OrgId], answers: Answers) -> Warmed {
     match answers {
-        Answers::Properties => {
-            let found = properties::known(app, org, Asker::Warming, Freshness::Any).await;
-            found.map(drop).map_err(LiveError::Load)
-        }
-        Answers::Record => {
-            orgs::record(app, org, Asker::Warming).await.map(drop).map_err(LiveError::Load)
-        }
+        Answers::Properties => properties::warm(app, orgs).await,
+        Answers::Record => orgs::warm(app, orgs).await,
         Answers::Cash => {
-            app.caches.cash.warm(org, |freshness| cash::load(app, org, freshness)).await
+            let missing = app.caches.cash.missing(orgs).await;
+            let found = cash::load_many(app, &missing, Freshness::Any).await?;
+            hold(&app.caches.cash, found, |org, freshness| cash::load(app, org, freshness)).await
         }
         Answers::Summaries => {
-            let load = |freshness| read_models::load(app, org, freshness);
-            app.caches.summaries.warm(org, load).await
+            let missing = app.caches.summaries.missing(orgs).await;
+            let found = read_models::load_many(app, &missing, Freshness::Any).await?;
+            let load = |org, freshness| read_models::load(app, org, freshness);
+            hold(&app.caches.summaries, found, load).await
         }
         Answers::FirstPage(side) => {
-            let load = |freshness| entries::load(app, org, side, freshness);
-            app.caches.first_pages(side).warm(org, load).await
+            for org in orgs {
+                let load = |freshness| entries::load(app, *org, side, freshness);
+                app.caches.first_pages(side).warm(*org, load).await?;
+            }
+            Ok(())
         }
     }
+}
+
+impl From<sqlx::Error> for LiveError<sqlx::Error> {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Load(Arc::new(error))
+    }
+}
+
+/// Has the cache hold what was found; what turns out to be too old is loaded again with `load`.
+async fn hold<L: Live, F>(
+    cache: &LiveCache<L>,
+    found: HashMap<OrgId, Loaded<L>>,
+    load: impl Fn(OrgId, Freshness) -> F,
+) -> Warmed
+where
+    F: Future<Output = sqlx::Result<Loaded<L>>> + Send,
+{
+    let orgs: Vec<OrgId> = found.keys().copied().collect();
+    let found = Ready::new(found);
+    for org in orgs {
+        cache.warm(org, found.first(org, |freshness| load(org, freshness))).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ async fn each_statement_reads_by_an_index_from_the_partitions_that_it_needs() {
             "FROM daily_",
         ),
         ("all balances", "/cash/position".to_owned(), "DISTINCT ON (property_id)"),
-        ("summaries", "/finance-summary".to_owned(), "LEFT JOIN finance_summaries"),
+        ("summaries", "/finance-summary".to_owned(), "FROM finance_summaries"),
         ("events of an account", format!("/events?property={own}"), "FROM events WHERE"),
         ("its snapshot", format!("/events?property={own}"), "FROM snapshots"),
     ] {
