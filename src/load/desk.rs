@@ -169,8 +169,8 @@ mod tests {
     }
 
     fn poll(desk: &Desk, user: usize) -> Poll<Option<u64>> {
-        let mut cx = Context::from_waker(Waker::noop());
-        desk.lock().poll_take(user, &mut cx).map(|arrival| arrival.map(|a| a.intended_us))
+        let cx = Context::from_waker(Waker::noop());
+        desk.lock().poll_take(user, &cx).map(|arrival| arrival.map(|a| a.intended_us))
     }
 
     fn keep(desk: &Desk) -> Duty {
