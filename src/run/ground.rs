@@ -136,6 +136,13 @@ impl Ground {
         Ok(())
     }
 
+    /// Adds what the servers say of themselves now that the load is over.
+    pub(super) async fn describe_after(&self, environment: &mut Environment) {
+        if let Self::Own { stack, .. } = self {
+            environment.postgres_settings_after = stack.settings_that_are_told().await;
+        }
+    }
+
     /// Ends what is ours, in order. What went wrong on the way is told, not returned: the run is over.
     pub(super) async fn stop(self) -> Stopped {
         match self {

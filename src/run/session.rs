@@ -78,6 +78,10 @@ async fn on_ground(
 
     stages.begin("load");
     let measured = measure(plan, ground, progress, cancel).await?;
+    tokio::select! {
+        () = ground.describe_after(&mut environment) => {}
+        () = cancel.cancelled() => return Err(RunError::Interrupted),
+    }
 
     let mut checks = Vec::new();
     if plan.audit && plan.has_stack() {

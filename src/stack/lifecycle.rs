@@ -158,6 +158,21 @@ impl Stack<Ready> {
         Ok(settings)
     }
 
+    /// The same of every server that still answers; what became of the others is told as incidents.
+    pub async fn settings_that_are_told(&self) -> Vec<PostgresSetting> {
+        let primary = &self.state.primary;
+        let mut told = primary.settings().await.unwrap_or_default();
+        match primary.overrides().await {
+            Ok(overrides) => told.extend(overrides),
+            // Without them, the primary's own settings prove nothing.
+            Err(_) => told.clear(),
+        }
+        for replica in &self.state.replicas {
+            told.extend(replica.settings().await.unwrap_or_default());
+        }
+        told
+    }
+
     /// Ends the stack in order: the backend drains, then the replicas stop, then the primary. Takes as long as the
     /// limits allow, whatever fails on the way.
     pub async fn stop(self) -> Stopped {

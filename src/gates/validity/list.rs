@@ -35,7 +35,9 @@ pub(in crate::gates) fn validity(record: &Record, scenario: &Scenario) -> Vec<Va
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{AuditState, GooseCount, Incident, SeriesKey, Window, WorkerEnd};
+    use crate::archive::{
+        AuditState, GooseCount, Incident, PostgresSetting, SeriesKey, Window, WorkerEnd,
+    };
     use crate::gates::fixture::{READS, healthy, scenario, series, speed_up, times};
     use crate::gates::verdict::{Bias, CheckState};
     use crate::scenario::{HttpTarget, Signals, Target};
@@ -420,6 +422,22 @@ mod tests {
         }
         let unasked = |r: &mut Record| r.environment.postgres_settings.truncate(2);
         assert_eq!(planted(check, unasked), GREY);
+        let changed_meanwhile = |r: &mut Record| {
+            r.environment.postgres_settings_after[1].value = "off".to_owned();
+        };
+        assert_eq!(planted(check, changed_meanwhile), BETTER);
+        let for_a_role = |r: &mut Record| {
+            let after = &mut r.environment.postgres_settings_after;
+            let off = |s: &PostgresSetting| PostgresSetting {
+                server: "primary, role app_rw".to_owned(),
+                value: "off".to_owned(),
+                ..s.clone()
+            };
+            after.push(off(&after[1]));
+        };
+        assert_eq!(planted(check, for_a_role), BETTER);
+        let not_asked_again = |r: &mut Record| r.environment.postgres_settings_after.clear();
+        assert_eq!(planted(check, not_asked_again), GREY);
     }
 
     #[test]
