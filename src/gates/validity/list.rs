@@ -281,6 +281,9 @@ mod tests {
             let fault = |r: &mut Record| lost(r, &|k| is_pg(k) && of_server(k));
             assert_eq!(planted(check, fault), UNKNOWN, "{server}");
         }
+        for name in ["pg_events_total", "pg_projected_total"] {
+            assert_eq!(planted(check, |r| lost(r, &|k| k.name == name)), UNKNOWN, "{name}");
+        }
         let of_proc = |k: &SeriesKey| k.name.starts_with("host_") || k.label("group").is_some();
         assert_eq!(planted(check, |r| lost(r, &of_proc)), UNKNOWN);
 
@@ -297,6 +300,26 @@ mod tests {
         let Target::Http(http) = &mut foreign.target else { panic!() };
         http.metrics = None;
         assert_eq!(of(check, &record, &foreign), GREEN, "it has none");
+    }
+
+    #[test]
+    fn a_process_of_a_split_backend_that_was_never_read_is_seen() {
+        let check = "observation without gaps";
+        let mut split = scenario(&GATES);
+        let Target::Reference(target) = &mut split.target else { panic!() };
+        target.split = vec![vec!["cash".to_owned()]];
+        let mut record = healthy();
+        let mut of_process = |process: &str| {
+            let mut of_process = healthy().timeline.series;
+            of_process.retain(|series| series.key.name.starts_with("backend_"));
+            for series in &mut of_process {
+                series.key.labels.insert("process".to_owned(), process.to_owned());
+            }
+            record.timeline.series.extend(of_process);
+            of(check, &record, &split)
+        };
+        assert_eq!(of_process("backend"), UNKNOWN, "backend-2 has no series that could show a gap");
+        assert_eq!(of_process("backend-2"), GREEN);
     }
 
     #[test]
