@@ -110,7 +110,7 @@ impl Stack<Seeded> {
         cancel: CancellationToken,
     ) -> Result<Option<Self>, StackError> {
         const ACT: &str = "restore the population";
-        let kept = Populations::below(&spec.directory).find(key, &Account::choose()?)?;
+        let kept = Populations::below(&spec.directory).find(key, &Account::choose()?).await?;
         let Some(kept) = kept else { return Ok(None) };
         let mut core = Core::claim(spec, cancel, ACT).await?;
         let outcome = core.supervise(ACT, restore(&core, &kept)).await;
@@ -326,7 +326,7 @@ async fn finish(core: &Core, seeding: Seeding) -> Result<Seeded, StackError> {
     let Seeding { primary, wal_compression } = seeding;
     let endpoint = primary.endpoint.clone();
     let data = primary.stop(Shutdown::Fast).await?;
-    postgres::sync(site, &data).await?;
+    postgres::sync(site, &data, site.limits.server_stop).await?;
     // Once as it will run: only data that a primary with replicas has written can be copied to one.
     let primary = Server::start(site, endpoint, data, Role::Primary, wal_compression).await?;
     primary.execute("checkpoint", "CHECKPOINT").await?;
