@@ -266,6 +266,10 @@ pub struct Environment {
     /// What the running primary and replicas say of their own settings (`SHOW`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub postgres_settings: Vec<PostgresSetting>,
+    /// What they say once the load is over: settings can be changed while servers run. A server that did not answer has none here,
+    /// nor has an archive of an earlier release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub postgres_settings_after: Vec<PostgresSetting>,
     /// Version of the backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,

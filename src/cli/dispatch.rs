@@ -1,5 +1,6 @@
 //! From the command line to a command, and from its end to an exit code.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -37,11 +38,15 @@ fn refuse(error: &clap::Error) -> Exit {
     }
 }
 
+fn colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
 /// Warnings go to stderr; `PLIMSOLL_LOG` asks for more.
 fn with_log(command: impl FnOnce() -> Exit) -> ExitCode {
     let filter = EnvFilter::try_from_env("PLIMSOLL_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let log = log.without_time().with_target(false).log_internal_errors(false);
+    let log = log.with_ansi(colours()).without_time().with_target(false).log_internal_errors(false);
     // A test may have set a log of its own.
     let _ = log.try_init();
     command().into()

@@ -5,7 +5,7 @@ use super::exit::Exit;
 use super::output::{complain, print};
 use super::run::plan;
 use super::watched::watched;
-use crate::run::{self, Prepared};
+use crate::run::{self, Prepared, WORTH_KEEPING};
 
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -14,6 +14,13 @@ use crate::run::{self, Prepared};
 )]
 struct NotOurs;
 
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a population of {0} organisations is not kept: a run makes it anew as fast as it would copy it\n\
+     help: ask for {WORTH_KEEPING} organisations or more, or add --fresh to build it and keep nothing"
+)]
+struct NotWorthKeeping(u64);
+
 /// Runs the command.
 pub(super) fn execute(args: SeedArgs) -> Exit {
     let plan = match plan(&RunArgs::from(args)) {
@@ -21,6 +28,10 @@ pub(super) fn execute(args: SeedArgs) -> Exit {
         Ok(_) => return complain(&NotOurs, Exit::Usage),
         Err(refusal) => return complain(&refusal, Exit::Usage),
     };
+    let organisations = plan.scenario.population.organisations.get();
+    if plan.keep_populations.is_some() && organisations < WORTH_KEEPING {
+        return complain(&NotWorthKeeping(organisations), Exit::Usage);
+    }
     match watched(async |progress, cancel| run::prepare(&plan, progress, cancel).await) {
         Ok(Prepared { stages, .. }) => {
             let line = |stage: &crate::archive::Stage| {

@@ -18,8 +18,8 @@ pub(super) fn execute(command: &StackCommand) -> Exit {
     });
     match done {
         Ok(()) => Exit::Pass,
-        Err(error @ Failure::Stack(_)) => complain(&error, Exit::StackFailed),
-        Err(error) => complain(&error, Exit::Usage),
+        Err(error @ Failure::Unknown(_)) => complain(&error, Exit::Usage),
+        Err(error) => complain(&error, Exit::StackFailed),
     }
 }
 
@@ -31,8 +31,8 @@ enum Failure {
         "no kept population has a name that begins with {0:?}, or several have\nhelp: `plimsoll stack list` shows their names"
     )]
     Unknown(String),
-    #[error("{0} is in use by a run\nhelp: wait for the run to end")]
-    InUse(String),
+    #[error("in use by a run, and not dropped: {}\nhelp: wait for the run to end", .0.join(", "))]
+    InUse(Vec<String>),
 }
 
 fn listing(kept: &[Population]) -> String {
@@ -80,12 +80,16 @@ fn remove(
         chosen = kept.iter().collect();
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be started");
+    // What a run was killed over while it made or removed one is nobody's, and is dropped with any.
+    runtime.block_on(populations.remove_leftovers()).map_err(Failure::Stack)?;
+    let mut in_use = Vec::new();
     for population in chosen {
         let removed = runtime.block_on(populations.remove(population)).map_err(Failure::Stack)?;
-        if !removed {
-            return Err(Failure::InUse(population.id.clone()));
+        if removed {
+            print(&format!("dropped {} ({})\n", population.id, population.size));
+        } else {
+            in_use.push(population.id.clone());
         }
-        print(&format!("dropped {} ({})\n", population.id, population.size));
     }
-    Ok(())
+    if in_use.is_empty() { Ok(()) } else { Err(Failure::InUse(in_use)) }
 }

@@ -142,6 +142,7 @@ fn environment() -> Environment {
         kernel: "Linux".to_owned(),
         postgres: Some("15".to_owned()),
         postgres_settings: names.map(setting).into(),
+        postgres_settings_after: names.map(setting).into(),
         backend: Some("0.1.0".to_owned()),
         commit: None,
         optimised: true,

@@ -193,6 +193,11 @@ impl SignalBook {
                     "nothing was read that matches {part}, and whether it is zero or misspelt cannot be told"
                 )
             }
+            Some((Form::Source(SignalSource::Rate { of }), _))
+                if increase(timeline, of, 0, timeline.seconds).is_some() =>
+            {
+                "it was not read over enough of the window to speak for it".to_owned()
+            }
             _ => "no data".to_owned(),
         }
     }
@@ -244,18 +249,25 @@ impl Eye<'_> {
         if whole > 0.0 { self.reading(part / whole, whole) } else { None }
     }
 
+    /// Over the seconds between the first and the last reading of any of the counters, so that a gap at an edge does not thin
+    /// the rate; none when those are too few to speak for the window.
     fn rate(&self, of: &str) -> Option<Reading> {
-        let selector: Selector = of.parse().ok()?;
-        let mut per_second = None;
-        let mut seconds = 0;
-        for series in selector.matching(self.timeline) {
-            let Some((first, last)) = ends(series, self.from, self.to) else { continue };
-            let Some(rose) = series.increase(self.from, self.to) else { continue };
-            // Over the seconds between its readings, so that a gap at an edge does not thin the rate.
-            *per_second.get_or_insert(0.0) += rose / (last - first) as f64;
-            seconds = seconds.max(last - first);
+        let rose = increase(self.timeline, of, self.from, self.to)?;
+        let seconds = self.span(of)?;
+        let missing = (self.to - self.from).saturating_sub(seconds);
+        if too_many_missing(missing, self.to - self.from) {
+            return None;
         }
-        self.reading(per_second?, seconds as f64)
+        self.reading(rose / seconds as f64, seconds as f64)
+    }
+
+    /// Seconds from the first to the last reading of the matching counters.
+    fn span(&self, of: &str) -> Option<usize> {
+        let selector: Selector = of.parse().ok()?;
+        let read = |series: &Series| ends(self.timeline, series, self.from, self.to);
+        let ends = selector.matching(self.timeline).filter_map(read);
+        let (first, last) = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
+        (last > first).then_some(last - first)
     }
 
     fn gauge(&self, of: &str, scale: f64, statistic: Statistic) -> Option<Reading> {
@@ -367,23 +379,41 @@ fn increase_of(timeline: &Timeline, series: &Series, from: usize, to: usize) -> 
     if !(from + 1..=to).contains(&birth) {
         return rose;
     }
-    let older = |other: &Series| {
-        other.key.name == series.key.name && other.values.iter().take(birth).any(Option::is_some)
-    };
-    if timeline.series.iter().any(older) {
+    // What is merely read late was not born: only a sibling that was read before proves that this one was not there.
+    let older = |other: &&Series| other.values.iter().take(birth).any(Option::is_some);
+    if siblings(timeline, series).any(|other| older(&other)) {
         Some(rose.unwrap_or(0.0) + series.values[birth]?)
     } else {
         rose
     }
 }
 
-/// The first and the last boundary at which a series was read; nothing unless there are two.
-fn ends(series: &Series, from: usize, to: usize) -> Option<(usize, usize)> {
-    let end = (to + 1).min(series.values.len());
-    let read = |second: &usize| series.values[*second].is_some();
-    let first = (from..end).find(read)?;
-    let last = (from..end).rev().find(read)?;
-    (last > first).then_some((first, last))
+/// The series of the same name that come with the same reading: of one process of the backend, of one Postgres server.
+fn siblings<'a>(timeline: &'a Timeline, series: &'a Series) -> impl Iterator<Item = &'a Series> {
+    let name = series.key.name.as_str();
+    let source = |one: &Series| {
+        let label = if name.starts_with("pg_") { "server" } else { "process" };
+        // A foreign service may have a label of that name.
+        let is_ours = name.starts_with("pg_") || name.starts_with("backend_");
+        one.key.label(label).filter(|_| is_ours).map(str::to_owned)
+    };
+    let own = source(series);
+    timeline.series.iter().filter(move |one| one.key.name == name && source(one) == own)
+}
+
+/// The first and the last boundary at which a counter was read, or is known to have been zero: one that was born within the
+/// window was so when its siblings were read before.
+fn ends(timeline: &Timeline, series: &Series, from: usize, to: usize) -> Option<(usize, usize)> {
+    let first_of = |one: &Series| {
+        let end = (to + 1).min(one.values.len());
+        (from..end).find(|second| one.values[*second].is_some())
+    };
+    let first = first_of(series)?;
+    let last = (first..(to + 1).min(series.values.len())).rev();
+    let last = last.into_iter().find(|second| series.values[*second].is_some())?;
+    let is_born = series.values.iter().take(first).all(Option::is_none);
+    let zero_at = siblings(timeline, series).filter_map(first_of).min().filter(|_| is_born);
+    Some((zero_at.map_or(first, |zero| zero.min(first)), last))
 }
 
 /// The smallest value with at least the percentile's share of all values at or below it.
@@ -470,6 +500,50 @@ mod tests {
             found["projected_rate"],
             Figure { value: 100.0, unit: Unit::PerSecond, samples: 3 }
         );
+    }
+
+    #[test]
+    fn a_rate_does_not_rest_on_a_burst_or_on_counting_a_second_twice() {
+        let rate = |values: &[&[f64]]| {
+            let pod = |(pod, values): (usize, &&[f64])| {
+                series("jobs_total", &[("pod", pod.to_string().as_str())], values)
+            };
+            let series = values.iter().enumerate().map(pod).collect();
+            let book = foreign("jobs_rate", SignalSource::Rate { of: "jobs_total".to_owned() });
+            let signal = SignalName { base: "jobs_rate".to_owned(), statistic: None };
+            let timeline = Timeline { seconds: 5, series };
+            let value = book.read(&signal, &timeline, WINDOW).map(|reading| reading.figure.value);
+            (value, book.why_absent(&signal, &timeline))
+        };
+        let nan = f64::NAN;
+        let (value, why) = rate(&[&[0.0, nan, nan, 0.0, 900.0, nan]]);
+        assert_eq!(value, None, "one second of four");
+        assert!(why.contains("enough of the window"), "{why}");
+        let even = [0.0, 0.0, 100.0, 200.0, 300.0, 400.0];
+        let brief = [7.0, nan, nan, nan, 7.0, 407.0];
+        assert_eq!(rate(&[&even, &brief]).0, Some(200.0), "800 in four seconds, not in one");
+        let late = [nan, nan, nan, nan, 100.0, 200.0];
+        assert_eq!(rate(&[&even, &late]).0, Some(150.0), "born in the window, and zero before");
+    }
+
+    #[test]
+    fn a_process_that_is_read_late_did_not_rise_from_zero() {
+        let nan = f64::NAN;
+        let hits = |process: &str, values: &[f64]| {
+            let labels = [("outcome", "hit"), ("process", process)];
+            series("backend_cache_requests_total", &labels, values)
+        };
+        let misses = |process: &str, values: &[f64]| {
+            let labels = [("outcome", "miss"), ("process", process)];
+            series("backend_cache_requests_total", &labels, values)
+        };
+        let late = [nan, nan, nan, 9_000.0, 9_010.0, 9_020.0];
+        let found = reference(vec![
+            hits("backend", &[0.0, 10.0, 20.0, 30.0, 40.0, 50.0]),
+            hits("backend-2", &late),
+            misses("backend", &[0.0, 10.0, 20.0, 30.0, 40.0, 50.0]),
+        ]);
+        assert_eq!(found["cache_hit_ratio"].value, 0.6, "60 hits of 100");
     }
 
     #[test]

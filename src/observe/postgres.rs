@@ -141,7 +141,7 @@ impl Part {
             // Taken out, so that a connection given up half way through an answer is not used again.
             let mut connection = match self.connection.take() {
                 Some(connection) => connection,
-                None => self.options.clone().disable_statement_logging().connect().await?,
+                None => self.options.clone().connect().await?,
             };
             let values = self.question.answer(server, &mut connection).await?;
             self.connection = Some(connection);

@@ -1,5 +1,6 @@
 //! How to connect to a server of the stack.
 
+use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::scenario::PostgresEndpoint;
@@ -16,4 +17,6 @@ pub(crate) fn connect_options(
         .port(endpoint.port)
         .username(role)
         .application_name(&format!("plimsoll {part}"))
+        // A statement of ours over a million rows is slow, and no news to whoever watches.
+        .disable_statement_logging()
 }

@@ -6,7 +6,11 @@ use super::measure::bearer_token;
 use super::plan::Plan;
 use crate::archive::RunDirectory;
 use crate::scenario::{HttpTarget, ReferenceTarget, Target};
-use crate::stack::{PostgresBinaries, StackError, allow_open_files, preflight};
+use crate::stack::{
+    PostgresBinaries, Reclaimable, Requirements, StackError, allow_open_files, preflight,
+    reclaimable,
+};
+use crate::units::ByteSize;
 
 /// One thing that was looked at.
 #[derive(Debug)]
@@ -32,8 +36,9 @@ pub fn check(plan: &Plan) -> Vec<Check> {
 
 fn own(plan: &Plan, target: &ReferenceTarget) -> [Check; 2] {
     let needed = requirements(plan, target);
+    let (fit, removed) = fit(&needed);
     let fits = format!(
-        "{} of disk in {}, {} of memory, {} open files{}",
+        "{} of disk in {}, {} of memory, {} open files{}{removed}",
         needed.disk,
         needed.directory.display(),
         needed.memory,
@@ -42,7 +47,27 @@ fn own(plan: &Plan, target: &ReferenceTarget) -> [Check; 2] {
     );
     let postgres = PostgresBinaries::find()
         .map(|found| format!("{} in {}", found.version(), found.directory().display()));
-    [from_stack("postgres", postgres), from_stack("machine", preflight(&needed).map(|()| fits))]
+    [from_stack("postgres", postgres), from_stack("machine", fit.map(|()| fits))]
+}
+
+/// Whether the stack fits, once what a run would remove for it is gone; and what that is.
+fn fit(needed: &Requirements) -> (Result<(), StackError>, String) {
+    let Reclaimable { leftovers, populations } = reclaimable(&needed.directory);
+    let without = |bytes: u64| {
+        let disk = ByteSize::new(needed.disk.get().saturating_sub(bytes));
+        preflight(&Requirements { disk, ..needed.clone() })
+    };
+    let mut removed = String::new();
+    if leftovers.get() > 0 {
+        removed = format!("; {leftovers} left by killed runs would be removed first");
+    }
+    match without(leftovers.get()) {
+        Err(error) if error.lacks_disk_alone() && populations.get() > 0 => {
+            let fits = without(leftovers.get() + populations.get());
+            (fits, removed + "; kept populations would make way")
+        }
+        fit => (fit, removed),
+    }
 }
 
 fn foreign(plan: &Plan, target: &HttpTarget) -> [Check; 2] {

@@ -23,6 +23,9 @@ pub enum RunError {
     /// The population could not be built, or is not what was computed.
     #[error("{0}")]
     Population(#[from] PopulationError),
+    /// A population that was to be kept could not be: it was built for nothing.
+    #[error("the population was not kept: {0}")]
+    NotKept(String),
     /// A process without which there is nothing to measure died under load.
     #[error(
         "{} died during the run: {}\nhelp: its log was kept; a run without it has no result, so none was written",

@@ -5,14 +5,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::RunError;
 use super::plan::Plan;
-use super::populate::populate;
+use super::populate::{Populated, populate, wish};
 use super::progress::Progress;
 use super::stages::Stages;
 use crate::archive::{Environment, Incident};
 use crate::scenario::{HttpTarget, LiveTarget, MetricsEndpoint, ReferenceTarget, Target};
 use crate::stack::{
-    Limits, PostgresBinaries, Ready, Requirements, Stack, StackSpec, Stopped, allow_open_files,
-    preflight, state_directory,
+    LOGS, Limits, PopulationKey, Populations, PostgresBinaries, Ready, Requirements, Stack,
+    StackError, StackSpec, Stopped, allow_open_files, preflight, reclaim, state_directory,
 };
 
 /// A running target, and the stack under it when it is ours.
@@ -23,6 +23,8 @@ pub(super) enum Ground {
         stack: Box<Stack<Ready>>,
         /// Version of its servers.
         postgres: String,
+        /// Why its population is not kept for later runs, if it is not.
+        unkept: Option<String>,
     },
     /// Somebody else's service; nothing of it is ours to stop.
     Foreign(LiveTarget),
@@ -63,7 +65,6 @@ async fn raise_own(
     let directory = state_directory();
     let binaries = PostgresBinaries::find()?;
     let postgres = binaries.version().to_owned();
-    preflight(&requirements(plan, target))?;
     let spec = StackSpec {
         run: plan.id.clone(),
         binaries,
@@ -72,15 +73,46 @@ async fn raise_own(
         backend_port: target.port,
         backend_split: target.split.clone(),
         history_months: population.history_months,
-        log_dir: directory.join("logs").join(plan.id.as_str()),
+        log_dir: directory.join(LOGS).join(plan.id.as_str()),
         directory,
         keep: plan.keep_stack,
         limits: Limits::default(),
     };
-    let seeded = populate(plan, spec, stages, progress, cancel).await?;
+    let wish = wish(plan, &spec).await;
+    let wanted = wish.as_ref().ok().map(|(key, _)| key);
+    let needed = requirements(plan, target);
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(RunError::Interrupted),
+        fits = make_fit(&needed, wanted, progress) => fits?,
+    }
+    let populated = populate(plan, spec, wish, stages, progress, cancel).await?;
 
     stages.begin("replicate");
-    Ok(Ground::Own { stack: Box::new(seeded.open().await?), postgres })
+    let Populated { stack, unkept } = populated;
+    Ok(Ground::Own { stack: Box::new(stack.open().await?), postgres, unkept })
+}
+
+/// Makes sure that the machine can carry the stack, once what killed runs have left is gone. If it lacks nothing but disk, kept
+/// populations make way: they are made again when they are wanted.
+async fn make_fit(
+    needed: &Requirements,
+    wanted: Option<&PopulationKey>,
+    progress: &dyn Progress,
+) -> Result<(), StackError> {
+    reclaim(&needed.directory).await?;
+    let Err(error) = preflight(needed) else { return Ok(()) };
+    if !error.lacks_disk_alone() {
+        return Err(error);
+    }
+    let populations = Populations::below(&needed.directory);
+    for removed in populations.make_way(needed.disk, wanted).await? {
+        progress.note(&format!(
+            "  removed a kept population that took {}, for the disk is needed: {}",
+            removed.size, removed.id
+        ));
+    }
+    preflight(needed)
 }
 
 /// What the machine must offer for a stack of our own.
@@ -88,6 +120,7 @@ pub(super) fn requirements(plan: &Plan, target: &ReferenceTarget) -> Requirement
     Requirements::estimate(
         state_directory(),
         plan.scenario.population.organisations.get(),
+        plan.scenario.population.history_months,
         target.replicas,
         target.port,
         plan.scenario.load.in_flight_max,
@@ -118,6 +151,14 @@ impl Ground {
         }
     }
 
+    /// Why the population is not kept for later runs, if it is not.
+    pub(super) fn unkept(&self) -> Option<&str> {
+        match self {
+            Self::Own { unkept, .. } => unkept.as_deref(),
+            Self::Foreign(_) => None,
+        }
+    }
+
     /// Deaths of the stack's processes as they happen; nothing for a foreign service.
     pub(super) fn deaths(&self) -> Option<watch::Receiver<Vec<Incident>>> {
         match self {
@@ -128,12 +169,19 @@ impl Ground {
 
     /// Adds what the servers say of themselves.
     pub(super) async fn describe(&self, environment: &mut Environment) -> Result<(), RunError> {
-        if let Self::Own { stack, postgres } = self {
+        if let Self::Own { stack, postgres, .. } = self {
             environment.postgres = Some(postgres.clone());
             environment.backend = Some(stack.backend_version().to_owned());
             environment.postgres_settings = stack.settings().await?;
         }
         Ok(())
+    }
+
+    /// Adds what the servers say of themselves now that the load is over.
+    pub(super) async fn describe_after(&self, environment: &mut Environment) {
+        if let Self::Own { stack, .. } = self {
+            environment.postgres_settings_after = stack.settings_that_are_told().await;
+        }
     }
 
     /// Ends what is ours, in order. What went wrong on the way is told, not returned: the run is over.

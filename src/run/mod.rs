@@ -17,10 +17,11 @@ mod session;
 mod stages;
 
 pub use check::{Check, check};
-pub use conclude::{Finished, render_again};
+pub use conclude::{Finished, RenderError, render_again};
 pub use describe::describe;
 pub use environment::environment;
 pub use error::RunError;
 pub use plan::{Plan, run_id};
+pub use populate::WORTH_KEEPING;
 pub use progress::{LoadProgress, Progress};
 pub use session::{Prepared, prepare, run};

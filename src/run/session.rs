@@ -57,8 +57,13 @@ pub async fn prepare(
 ) -> Result<Prepared, RunError> {
     let mut stages = Stages::new(progress.clone());
     let ground = ground::raise(plan, &mut stages, progress.as_ref(), &cancel).await?;
+    // Whoever wants none kept has been given what was asked for.
+    let unkept = ground.unkept().filter(|_| plan.keep_populations.is_some()).map(str::to_owned);
     stages.begin("tear down");
     let stopped = ground.stop().await;
+    if let Some(why) = unkept {
+        return Err(RunError::NotKept(why));
+    }
     match stopped.incidents.into_iter().next() {
         Some(incident) => Err(RunError::Died(incident)),
         None => Ok(Prepared { stages: stages.finish() }),
@@ -78,6 +83,10 @@ async fn on_ground(
 
     stages.begin("load");
     let measured = measure(plan, ground, progress, cancel).await?;
+    tokio::select! {
+        () = ground.describe_after(&mut environment) => {}
+        () = cancel.cancelled() => return Err(RunError::Interrupted),
+    }
 
     let mut checks = Vec::new();
     if plan.audit && plan.has_stack() {

@@ -75,6 +75,13 @@ pub struct ReferenceTarget {
     pub split: Vec<Vec<String>>,
 }
 
+/// What the processes of a backend are called that is split into one and so many further ones: by whoever starts, watches or
+/// judges them.
+pub fn backend_processes(further: usize) -> Vec<String> {
+    let first = std::iter::once("backend".to_owned());
+    first.chain((2..).map(|number| format!("backend-{number}")).take(further)).collect()
+}
+
 impl ReferenceTarget {
     /// How many processes it runs in, in words.
     pub fn processes(&self) -> String {

@@ -23,11 +23,11 @@ use super::process::{Launch, Process, run_tool};
 use super::spec::{BackendProgram, StackSpec};
 use super::wait::{Seen, TimedOut, wait_for};
 use crate::archive::Incident;
-use crate::scenario::{MetricsEndpoint, PostgresEndpoint, ProcessGroup};
+use crate::scenario::{MetricsEndpoint, PostgresEndpoint, ProcessGroup, backend_processes};
 
 /// Version of the backend's schema that population and audit know.
 pub const BACKEND_SCHEMA: u64 = 2;
-/// Name of its first process in incidents and process groups; further ones are `backend-2`, `backend-3` …
+/// Name of its first process in incidents and process groups; [`backend_processes`] names the further ones.
 const BACKEND: &str = "backend";
 /// Environment variable that gives the backend its key.
 const SECRET_VARIABLE: &str = "PLIMSOLL_BACKEND_TOKEN_SECRET";
@@ -175,8 +175,7 @@ impl Backends {
 
 /// What the processes are called.
 pub(super) fn names(spec: &StackSpec) -> Vec<String> {
-    let further = (2..).map(|number| format!("{BACKEND}-{number}")).take(spec.backend_split.len());
-    std::iter::once(BACKEND.to_owned()).chain(further).collect()
+    backend_processes(spec.backend_split.len())
 }
 
 /// What the backend says of the shape of its databases; nothing from a release that does not say.

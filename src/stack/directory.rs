@@ -13,29 +13,25 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::unistd::geteuid;
 use tokio::time::{Instant, sleep};
 
 use super::account::Account;
 use super::error::StackError;
+use super::leftovers::remove_stale;
+use super::tree::remove_tree;
 use crate::ids::RunId;
 
 /// Names the state directory.
 const DIRECTORY_VARIABLE: &str = "PLIMSOLL_STATE_DIR";
 /// Of a state directory, and of a stack's: held by whoever may change it.
 /// Named after us, because only directories that hold one are ever removed.
-const LOCK: &str = ".plimsoll-lock";
+pub(super) const LOCK: &str = ".plimsoll-lock";
 /// Marks a directory that is to stay although its owner is gone.
-const KEPT: &str = "kept";
+pub(super) const KEPT: &str = "kept";
 /// How long a lock that is about to be released is tried for. A kill releases its locks only once the last
 /// process that was forked by the killed one has started its program or ended.
 const LOCK_PATIENCE: Duration = Duration::from_secs(20);
-/// How long the servers of a killed run are given to end.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
-/// How often a removal is tried, and how long after each.
-const REMOVAL_ATTEMPTS: u32 = 10;
-const REMOVAL_PAUSE: Duration = Duration::from_millis(50);
 /// Longest path of a socket, in bytes.
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -66,13 +62,17 @@ impl StackDirectory {
         let state = &std::path::absolute(state).map_err(io_error("find", state))?;
         make_state_directory(state)?;
         account.may_enter(state)?;
-        let _state_lock = lock(&state.join(LOCK)).await?;
         let path = state.join(run.as_str());
         if path.exists() {
-            // Of the same name, so it must go first: wait for its owner, who may be about to end.
-            drop(lock(&path.join(LOCK)).await?);
+            // Of the same name, so it must go first: wait for its owner, who may be about to end. Nobody else is kept waiting.
+            let waited = lock(&path.join(LOCK)).await.map(drop);
+            // It may have been removed meanwhile, lock and all.
+            if path.exists() {
+                waited?;
+            }
         }
         remove_stale(state).await?;
+        let _state_lock = lock(&state.join(LOCK)).await?;
         make(&path, 0o711)?;
         let directory = Self { _lock: lock(&path.join(LOCK)).await?, path, leave: false };
         directory.check_socket_paths()?;
@@ -124,7 +124,7 @@ impl StackDirectory {
 impl Drop for StackDirectory {
     fn drop(&mut self) {
         if !self.leave
-            && let Err(error) = remove(&self.path)
+            && let Err(error) = remove_tree(&self.path, LOCK)
         {
             tracing::warn!(path = %self.path.display(), %error, "the stack's directory was not removed");
         }
@@ -177,97 +177,9 @@ pub(super) async fn lock(path: &Path) -> Result<File, StackError> {
     }
 }
 
-fn open_lock(path: &Path) -> Result<File, StackError> {
+pub(super) fn open_lock(path: &Path) -> Result<File, StackError> {
     let file = File::options().create(true).truncate(false).write(true).open(path);
     file.map_err(io_error("open the lock", path))
-}
-
-/// Removes the directories whose owners are gone. What cannot be removed is no reason not to run: it is said.
-async fn remove_stale(state: &Path) -> Result<(), StackError> {
-    for entry in fs::read_dir(state).map_err(io_error("list", state))?.flatten() {
-        let path = entry.path();
-        if !path.join(LOCK).is_file() || path.join(KEPT).exists() {
-            continue;
-        }
-        let file = open_lock(&path.join(LOCK))?;
-        if file.try_lock().is_err() {
-            continue;
-        }
-        tracing::info!(path = %path.display(), "removing what a killed run left");
-        end_orphans(&path).await;
-        // With its lock, which goes last: an interrupted removal is continued by the next run.
-        let removal = move || {
-            let removed = remove(&path);
-            drop(file);
-            removed.map_err(|error| (path, error))
-        };
-        let removed = tokio::task::spawn_blocking(removal).await;
-        if let Err((path, error)) = removed.expect("removing files does not panic") {
-            tracing::warn!(path = %path.display(), %error, "not removed");
-        }
-    }
-    Ok(())
-}
-
-/// Removes a stack's directory, its lock last. Tries again for a while: a tool that was killed with its run may
-/// still be writing its last file.
-fn remove(stack: &Path) -> io::Result<()> {
-    let mut attempts = 1..=REMOVAL_ATTEMPTS;
-    loop {
-        let removed = remove_contents(stack).and_then(|()| fs::remove_dir_all(stack));
-        if removed.is_ok() || attempts.next().is_none() {
-            return removed;
-        }
-        std::thread::sleep(REMOVAL_PAUSE);
-    }
-}
-
-fn remove_contents(stack: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(stack)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        } else if entry.file_name() != LOCK {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Waits until no server runs in a stack's directory. The kernel has told them to end; one that does not is killed.
-async fn end_orphans(stack: &Path) {
-    let deadline = Instant::now() + ORPHAN_PATIENCE;
-    loop {
-        let orphans = servers_in(stack);
-        if orphans.is_empty() {
-            return;
-        }
-        let signal = if Instant::now() < deadline { Signal::SIGQUIT } else { Signal::SIGKILL };
-        for pid in orphans {
-            let _ = kill(pid, signal);
-        }
-        sleep(Duration::from_millis(100)).await;
-        if Instant::now() > deadline + ORPHAN_PATIENCE {
-            return;
-        }
-    }
-}
-
-/// Live processes whose command line names a data directory of this stack. A pid file alone proves nothing: its
-/// number may be another process's by now.
-fn servers_in(stack: &Path) -> Vec<Pid> {
-    let Ok(entries) = fs::read_dir(stack) else { return Vec::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| {
-            let data = entry.path();
-            let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
-            let pid: i32 = text.lines().next()?.trim().parse().ok()?;
-            let arguments = procfs::process::Process::new(pid).ok()?.cmdline().ok()?;
-            let runs_here = arguments.iter().any(|argument| Path::new(argument) == data);
-            runs_here.then_some(Pid::from_raw(pid))
-        })
-        .collect()
 }
 
 pub(super) fn make(path: &Path, mode: u32) -> Result<(), StackError> {

@@ -268,6 +268,14 @@ pub enum ToolFailure {
     },
 }
 
+impl StackError {
+    /// Whether more room on the disk is all that is asked for.
+    pub fn lacks_disk_alone(&self) -> bool {
+        let Self::Preflight(problems) = self else { return false };
+        matches!(problems[..], [PreflightProblem::Disk { .. }])
+    }
+}
+
 impl fmt::Display for ToolFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -285,7 +293,7 @@ impl fmt::Display for ToolFailure {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PreflightProblem {
     /// Too little room for the data.
-    #[error("keep the data in {}: {needed} are needed, {free} are free\nhelp: free space there, set PLIMSOLL_STATE_DIR to a larger disk, or ask for fewer organisations or replicas", directory.display())]
+    #[error("keep the data in {}: {needed} are needed, {free} are free\nhelp: free space there (`plimsoll stack list` shows the populations that are kept, `plimsoll stack drop` removes them), set PLIMSOLL_STATE_DIR to a larger disk, or ask for fewer organisations or replicas", directory.display())]
     Disk {
         /// Where the data would be.
         directory: PathBuf,

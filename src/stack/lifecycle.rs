@@ -110,7 +110,7 @@ impl Stack<Seeded> {
         cancel: CancellationToken,
     ) -> Result<Option<Self>, StackError> {
         const ACT: &str = "restore the population";
-        let kept = Populations::below(&spec.directory).find(key, &Account::choose()?)?;
+        let kept = Populations::below(&spec.directory).find(key, &Account::choose()?).await?;
         let Some(kept) = kept else { return Ok(None) };
         let mut core = Core::claim(spec, cancel, ACT).await?;
         let outcome = core.supervise(ACT, restore(&core, &kept)).await;
@@ -156,6 +156,21 @@ impl Stack<Ready> {
             settings.extend(replica.settings().await?);
         }
         Ok(settings)
+    }
+
+    /// The same of every server that still answers; what became of the others is told as incidents.
+    pub async fn settings_that_are_told(&self) -> Vec<PostgresSetting> {
+        let primary = &self.state.primary;
+        let mut told = primary.settings().await.unwrap_or_default();
+        match primary.overrides().await {
+            Ok(overrides) => told.extend(overrides),
+            // Without them, the primary's own settings prove nothing.
+            Err(_) => told.clear(),
+        }
+        for replica in &self.state.replicas {
+            told.extend(replica.settings().await.unwrap_or_default());
+        }
+        told
     }
 
     /// Ends the stack in order: the backend drains, then the replicas stop, then the primary. Takes as long as the
@@ -311,7 +326,7 @@ async fn finish(core: &Core, seeding: Seeding) -> Result<Seeded, StackError> {
     let Seeding { primary, wal_compression } = seeding;
     let endpoint = primary.endpoint.clone();
     let data = primary.stop(Shutdown::Fast).await?;
-    postgres::sync(site, &data).await?;
+    postgres::sync(site, &data, site.limits.server_stop).await?;
     // Once as it will run: only data that a primary with replicas has written can be copied to one.
     let primary = Server::start(site, endpoint, data, Role::Primary, wal_compression).await?;
     primary.execute("checkpoint", "CHECKPOINT").await?;

@@ -309,8 +309,8 @@ impl Shutdown {
 }
 
 /// Forces a stopped cluster to disk: what was written without fsync, and nothing else left for the run to write.
-pub(super) async fn sync(site: &Site, data: &Path) -> Result<(), StackError> {
-    let sync = site.run("initdb", "initdb", site.limits.server_stop, |command| {
+pub(super) async fn sync(site: &Site, data: &Path, limit: Duration) -> Result<(), StackError> {
+    let sync = site.run("initdb", "initdb", limit, |command| {
         command.arg("--pgdata").arg(data).arg("--sync-only");
     });
     sync.await?.map_err(|failure| StackError::Sync { failure })
@@ -335,7 +335,7 @@ pub(super) async fn copy(
     copied.map_err(|failure| StackError::Copy { what: what.to_owned(), failure })?;
     // A run that copied leaves no log of it.
     let _ = fs::remove_file(site.log(&log));
-    sync(site, to).await
+    sync(site, to, site.limits.copy).await
 }
 
 /// Creates what the harness itself needs in a new cluster, and says which WAL compression this server is built with.

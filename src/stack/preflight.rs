@@ -40,16 +40,19 @@ pub struct Requirements {
 }
 
 impl Requirements {
-    /// An estimate, on the safe side, for a population with a year of history.
+    /// An estimate, on the safe side, for a population with so many months of history.
     pub fn estimate(
         directory: PathBuf,
         organisations: u64,
+        history_months: u8,
         replicas: u8,
         port: Option<u16>,
         in_flight_max: u32,
     ) -> Self {
         let servers = u64::from(replicas) + 1;
-        let data = organisations.saturating_mul(DISK_PER_ORGANISATION_BYTES);
+        // Most of an organisation does not grow with its history: a short one saves little, so nothing is taken off for it.
+        let twelfths = u64::from(history_months).max(12);
+        let data = organisations.saturating_mul(DISK_PER_ORGANISATION_BYTES * twelfths / 12);
         Self {
             directory,
             disk: ByteSize::new(servers.saturating_mul(DISK_PER_SERVER_BYTES.saturating_add(data))),
@@ -194,17 +197,23 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_population_needs_more_disk_on_every_server() {
-        let disk = |organisations, replicas| {
-            Requirements::estimate(PathBuf::new(), organisations, replicas, None, 512).disk.get()
+    fn a_larger_population_and_a_longer_history_need_more_disk_on_every_server() {
+        let of = |organisations, months, replicas| {
+            let directory = PathBuf::new();
+            Requirements::estimate(directory, organisations, months, replicas, None, 512).disk.get()
         };
+        let disk = |organisations, replicas| of(organisations, 12, replicas);
+        assert_eq!(of(1_000_000, 1, 2), disk(1_000_000, 2));
+        let year = disk(1_000_000, 0) - DISK_PER_SERVER_BYTES;
+        assert_eq!(of(1_000_000, 60, 0), 5 * year + DISK_PER_SERVER_BYTES);
         assert!(disk(1_000_000, 2) > disk(50_000, 2));
         assert_eq!(disk(50_000, 2), 3 * disk(50_000, 0));
     }
     #[test]
     fn a_request_in_flight_is_an_open_file() {
-        let files =
-            |in_flight| Requirements::estimate(PathBuf::new(), 1, 0, None, in_flight).open_files;
+        let files = |in_flight| {
+            Requirements::estimate(PathBuf::new(), 1, 12, 0, None, in_flight).open_files
+        };
         assert!(files(65_536) > 65_536);
         assert!(files(8192) > 8192);
         assert_eq!(files(1), files(512), "the servers' files are the most of it");

@@ -33,6 +33,15 @@ pub(super) const REPORTED: [&str; 20] = [
     "unix_socket_permissions",
 ];
 
+/// Version of the settings that a stopped primary leaves written in its data. Whoever changes one of those (see `SENDERS`) makes
+/// it another: populations that were kept before are made anew.
+pub const SETTINGS_VERSION: u32 = 2;
+
+/// Streams of WAL that a primary can feed: twice for each of the eight replicas that a scenario may ask for, and two to spare.
+/// The same for any number of them, because a server writes it into its data, and a replica refuses to start with less
+/// than the primary had whose data it was copied from.
+const SENDERS: &str = "18";
+
 /// What a server is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -51,7 +60,7 @@ pub(super) struct Sizing {
     pub(super) memory_bytes: u64,
     /// Free space in the stack's directory, in bytes.
     pub(super) disk_free_bytes: u64,
-    /// Streaming replicas.
+    /// Streaming replicas: how many more copies of the data the disk has to take.
     pub(super) replicas: u8,
 }
 
@@ -132,16 +141,14 @@ fn seeding(sizing: Sizing) -> Vec<Setting> {
 fn run(role: Role, sizing: Sizing, wal_compression: &str) -> Vec<Setting> {
     let text = |value: &str| value.to_owned();
     let share = if role == Role::Replica { 48 } else { 24 };
-    // Twice for a base backup and its WAL stream, and two to spare.
-    let senders = (2 * u16::from(sizing.replicas) + 2).to_string();
     vec![
         ("fsync", text("on")),
         ("synchronous_commit", text("on")),
         ("full_page_writes", text("on")),
         ("wal_level", text("replica")),
         ("wal_compression", text(wal_compression)),
-        ("max_wal_senders", senders.clone()),
-        ("max_replication_slots", senders),
+        ("max_wal_senders", text(SENDERS)),
+        ("max_replication_slots", text(SENDERS)),
         // A replica that is gone must not fill the disk of the primary.
         ("max_slot_wal_keep_size", megabytes(2 * wal_bytes(sizing))),
         // Few checkpoints: after each one, the first change of a page logs the whole page.
@@ -206,6 +213,20 @@ mod tests {
                 value(Role::Replica, SIZING, setting)
             );
         }
+    }
+
+    #[test]
+    fn a_population_serves_any_number_of_replicas() {
+        // What a primary writes into its data for its replicas to find: none may have less.
+        let written = ["max_connections", "max_wal_senders", "max_worker_processes", "wal_level"];
+        for setting in written {
+            let of = |replicas| value(Role::Primary, Sizing { replicas, ..SIZING }, setting);
+            for replicas in [1, 2, 8] {
+                assert_eq!(of(0), of(replicas), "{setting} with {replicas}");
+            }
+        }
+        let senders: u8 = SENDERS.parse().unwrap();
+        assert!(senders >= 2 * 8);
     }
 
     #[test]

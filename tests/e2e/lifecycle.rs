@@ -62,6 +62,27 @@ fn kill_9_leaves_nothing_running_and_the_next_run_works_and_cleans_up() {
 }
 
 #[test]
+fn a_run_that_does_not_fit_has_made_room_before_it_says_so() {
+    let place = Place::new();
+    let killed = place.path("state/killed");
+    fs::create_dir_all(killed.join("primary")).unwrap();
+    fs::write(killed.join("primary/rows"), "rows".repeat(1_000_000)).unwrap();
+    fs::write(killed.join(".plimsoll-lock"), "").unwrap();
+    let huge = TINY.replace("organisations = 200,", "organisations = 100_000_000,");
+    let (code, stdout, _) = texts(&place.run(&huge).arg("--dry-run").output().unwrap());
+    assert_eq!(code, Some(20), "{stdout}");
+    let (_, stdout, _) = texts(&place.run(TINY).arg("--dry-run").output().unwrap());
+    assert!(stdout.contains("left by killed runs would be removed first"), "{stdout}");
+    assert!(killed.exists(), "a dry run changes nothing");
+
+    let (code, _, stderr) = texts(&place.run(&huge).output().unwrap());
+    assert_eq!(code, Some(20), "{stderr}");
+    assert!(stderr.contains("are needed") && stderr.contains("stack drop"), "{stderr}");
+    assert!(!killed.exists(), "it would have stood in the way of every run");
+    place.assert_clean();
+}
+
+#[test]
 fn a_failed_gate_ends_with_10_and_everything_is_torn_down() {
     let place = Place::new();
     let scenario = TINY.replace("event_rate > 10/s", "event_rate > 1000/s");

@@ -35,7 +35,9 @@ pub(in crate::gates) fn validity(record: &Record, scenario: &Scenario) -> Vec<Va
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{AuditState, GooseCount, Incident, SeriesKey, Window, WorkerEnd};
+    use crate::archive::{
+        AuditState, GooseCount, Incident, PostgresSetting, SeriesKey, Window, WorkerEnd,
+    };
     use crate::gates::fixture::{READS, healthy, scenario, series, speed_up, times};
     use crate::gates::verdict::{Bias, CheckState};
     use crate::scenario::{HttpTarget, Signals, Target};
@@ -279,6 +281,9 @@ mod tests {
             let fault = |r: &mut Record| lost(r, &|k| is_pg(k) && of_server(k));
             assert_eq!(planted(check, fault), UNKNOWN, "{server}");
         }
+        for name in ["pg_events_total", "pg_projected_total"] {
+            assert_eq!(planted(check, |r| lost(r, &|k| k.name == name)), UNKNOWN, "{name}");
+        }
         let of_proc = |k: &SeriesKey| k.name.starts_with("host_") || k.label("group").is_some();
         assert_eq!(planted(check, |r| lost(r, &of_proc)), UNKNOWN);
 
@@ -295,6 +300,26 @@ mod tests {
         let Target::Http(http) = &mut foreign.target else { panic!() };
         http.metrics = None;
         assert_eq!(of(check, &record, &foreign), GREEN, "it has none");
+    }
+
+    #[test]
+    fn a_process_of_a_split_backend_that_was_never_read_is_seen() {
+        let check = "observation without gaps";
+        let mut split = scenario(&GATES);
+        let Target::Reference(target) = &mut split.target else { panic!() };
+        target.split = vec![vec!["cash".to_owned()]];
+        let mut record = healthy();
+        let mut of_process = |process: &str| {
+            let mut of_process = healthy().timeline.series;
+            of_process.retain(|series| series.key.name.starts_with("backend_"));
+            for series in &mut of_process {
+                series.key.labels.insert("process".to_owned(), process.to_owned());
+            }
+            record.timeline.series.extend(of_process);
+            of(check, &record, &split)
+        };
+        assert_eq!(of_process("backend"), UNKNOWN, "backend-2 has no series that could show a gap");
+        assert_eq!(of_process("backend-2"), GREEN);
     }
 
     #[test]
@@ -420,6 +445,22 @@ mod tests {
         }
         let unasked = |r: &mut Record| r.environment.postgres_settings.truncate(2);
         assert_eq!(planted(check, unasked), GREY);
+        let changed_meanwhile = |r: &mut Record| {
+            r.environment.postgres_settings_after[1].value = "off".to_owned();
+        };
+        assert_eq!(planted(check, changed_meanwhile), BETTER);
+        let for_a_role = |r: &mut Record| {
+            let after = &mut r.environment.postgres_settings_after;
+            let off = |s: &PostgresSetting| PostgresSetting {
+                server: "primary, role app_rw".to_owned(),
+                value: "off".to_owned(),
+                ..s.clone()
+            };
+            after.push(off(&after[1]));
+        };
+        assert_eq!(planted(check, for_a_role), BETTER);
+        let not_asked_again = |r: &mut Record| r.environment.postgres_settings_after.clear();
+        assert_eq!(planted(check, not_asked_again), GREY);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Were the servers what the scenario says, all the time, and were they made to keep what they acknowledged?
 
 use super::answer::{amber, green, grey, red, red_for};
-use crate::archive::{AuditState, Incident, Record};
+use crate::archive::{AuditState, Incident, PostgresSetting, Record};
 use crate::gates::verdict::{Bias, Undermines, ValidityCheck};
 use crate::scenario::{Scenario, Target};
 
@@ -70,20 +70,32 @@ pub(super) fn durable(record: &Record, scenario: &Scenario) -> ValidityCheck {
     if !matches!(scenario.target, Target::Reference(_)) {
         return grey(CHECK, "the target's databases are not ours to look into");
     }
-    let settings = &record.environment.postgres_settings;
-    let unsafe_setting = settings.iter().find(|setting| {
-        let known = DURABLE.iter().find(|(name, _)| *name == setting.name);
-        known.is_some_and(|(_, values)| !values.contains(&setting.value.as_str()))
-    });
-    if let Some(setting) = unsafe_setting {
-        let detail = format!("{} = {} on {}", setting.name, setting.value, setting.server);
-        return red(CHECK, Bias::LooksBetter, detail);
+    let environment = &record.environment;
+    let asked = [
+        (&environment.postgres_settings, "before the load"),
+        (&environment.postgres_settings_after, "after the load"),
+    ];
+    for (settings, when) in asked {
+        if let Some(setting) = settings.iter().find(|setting| is_unsafe(setting)) {
+            let detail =
+                format!("{} = {} on {}, {when}", setting.name, setting.value, setting.server);
+            return red(CHECK, Bias::LooksBetter, detail);
+        }
     }
-    let told = |name: &str| settings.iter().any(|s| s.name == name && s.server == "primary");
-    match DURABLE.iter().find(|(name, _)| !told(name)) {
-        Some((name, _)) => grey(CHECK, format!("the primary was not asked for {name}")),
-        None => green(CHECK, "fsync, synchronous_commit and full_page_writes are on"),
+    for (settings, when) in asked {
+        let told = |name: &str| settings.iter().any(|s| s.name == name && s.server == "primary");
+        if let Some((name, _)) = DURABLE.iter().find(|(name, _)| !told(name)) {
+            return grey(CHECK, format!("the primary did not tell its {name} {when}"));
+        }
     }
+    // What a session sets for itself alone, no other session sees.
+    let detail = "fsync, synchronous_commit and full_page_writes are on for new sessions, before the load and after it";
+    green(CHECK, detail)
+}
+
+fn is_unsafe(setting: &PostgresSetting) -> bool {
+    let known = DURABLE.iter().find(|(name, _)| *name == setting.name);
+    known.is_some_and(|(_, values)| !values.contains(&setting.value.as_str()))
 }
 
 /// Whether what was acknowledged was looked for afterwards. A red audit fails the run by itself, so it has no bias.
