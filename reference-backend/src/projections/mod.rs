@@ -8,6 +8,7 @@ mod accounts_at;
 mod balances;
 mod baseline;
 mod checkpoint;
+mod days;
 mod dead_letter;
 mod finance;
 mod follower;

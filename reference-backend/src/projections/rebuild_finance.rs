@@ -4,7 +4,7 @@
 //! balances of months past retention. So these stand as they are, and are what the rest is computed from:
 //! - an entry whose id a command cannot have is history, and stays; every other is an event's, or goes;
 //! - a day within the kept months is the sum of its entries; the first of them opens as the last day before it closed, or, if
-//!   there is none, as it does now.
+//!   there is none, as it does now. Months past retention stand, also while they are still there.
 //!
 //! Each step keeps the projection out by the lock of its checkpoints, so it sees exactly the events up to there; where it changes
 //! something, it raises the shard's epoch. Events that the projection set aside stay set aside.
@@ -15,9 +15,9 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::balances::{Added, Balance, add};
-use super::finance::{insert_events, write_balances};
-use super::{Projection, checkpoint};
+use super::balances::{Balance, Rebuilt, rebuild};
+use super::finance::insert_events;
+use super::{Projection, checkpoint, days};
 use crate::config::Config;
 use crate::db::{Database, Databases};
 use crate::domain::{Event, OrgId, PropertyId, RecordedEvent};
@@ -100,30 +100,21 @@ struct Step {
 
 /// Revenue or not, organisation, date, id, property, category, cents, recorded at.
 type EntryRow = (bool, i64, NaiveDate, Uuid, Uuid, String, i64, DateTime<Utc>);
-type Days = BTreeMap<(i64, Uuid), BTreeMap<NaiveDate, Balance>>;
+type Days = BTreeMap<(i64, Uuid), Vec<Balance>>;
 
-/// Ids of version 8 are history's.
+/// Of the same days as the events that they are held against. Ids of version 8 are history's.
 const ENTRIES: &str = "\
     SELECT * FROM ( \
         SELECT true, org_id, date, id, property_id, category, amount_cents, recorded_at \
-        FROM revenues_partitioned WHERE org_id BETWEEN $1 AND $2 \
-        UNION ALL \
-        SELECT false, org_id, date, id, property_id, category, amount_cents, recorded_at \
-        FROM expenses_partitioned WHERE org_id BETWEEN $1 AND $2) e \
-    WHERE substr(id::text, 15, 1) <> '8'";
-
-const SUMS: &str = "\
-    SELECT org_id, property_id, date, sum(revenue)::bigint, sum(expense)::bigint FROM ( \
-        SELECT org_id, property_id, date, amount_cents AS revenue, 0 AS expense \
         FROM revenues_partitioned WHERE org_id BETWEEN $1 AND $2 AND date >= $3 \
         UNION ALL \
-        SELECT org_id, property_id, date, 0, amount_cents \
+        SELECT false, org_id, date, id, property_id, category, amount_cents, recorded_at \
         FROM expenses_partitioned WHERE org_id BETWEEN $1 AND $2 AND date >= $3) e \
-    GROUP BY org_id, property_id, date";
+    WHERE substr(id::text, 15, 1) <> '8'";
 
 const DAYS: &str = "\
     SELECT org_id, property_id, date, opening_cents, revenue_cents, expense_cents \
-    FROM daily_cash_balances_partitioned WHERE org_id BETWEEN $1 AND $2";
+    FROM daily_cash_balances_partitioned WHERE org_id BETWEEN $1 AND $2 ORDER BY date";
 
 impl Step {
     async fn run(&self, finance: &PgPool) -> anyhow::Result<Corrected> {
@@ -171,8 +162,8 @@ impl Step {
         touched: &mut BTreeSet<Shard>,
     ) -> anyhow::Result<Corrected> {
         let events = self.events(finance).await?;
-        let found: Vec<EntryRow> =
-            sqlx::query_as(ENTRIES).bind(self.from).bind(self.to).fetch_all(&mut *finance).await?;
+        let found = sqlx::query_as(ENTRIES).bind(self.from).bind(self.to).bind(self.first_day);
+        let found: Vec<EntryRow> = found.fetch_all(&mut *finance).await?;
         let wanted: BTreeMap<EntryRow, &RecordedEvent> =
             events.iter().map(|event| (row_of(event), event)).collect();
         let found: BTreeSet<EntryRow> = found.into_iter().collect();
@@ -196,44 +187,25 @@ impl Step {
         finance: &mut PgConnection,
         touched: &mut BTreeSet<Shard>,
     ) -> anyhow::Result<Corrected> {
-        let (mut wanted, mut found) = (self.sums(finance).await?, self.days(finance).await?);
+        let range = (self.from, self.to);
+        let mut wanted = days::of_organisations(finance, range, self.first_day).await?;
+        let mut found = self.days(finance).await?;
         let accounts: BTreeSet<_> = wanted.keys().chain(found.keys()).copied().collect();
         let mut corrected = Corrected::default();
         for account in accounts {
             let stored = found.remove(&account).unwrap_or_default();
             let sums = wanted.remove(&account).unwrap_or_default();
-            let Difference { written, removed } = difference(&stored, &sums, self.first_day);
-            if written.is_empty() && removed.is_empty() {
+            let rebuilt = rebuild(&stored, self.first_day, self.first_day, &sums);
+            if rebuilt == Rebuilt::default() {
                 continue;
             }
             let org = OrgId::new(account.0)?;
             touched.insert(Shard::of(org));
-            corrected.days_removed += removed.len() as u64;
-            corrected.days_written += written.len() as u64;
-            let remove = sqlx::query(REMOVE_DAYS).bind(account.0).bind(account.1).bind(removed);
-            remove.execute(&mut *finance).await?;
-            let key = (org, PropertyId::from(account.1));
-            write_balances(finance, written.into_iter().map(|row| (key, row)).collect()).await?;
+            corrected.days_removed += rebuilt.gone.len() as u64;
+            corrected.days_written += rebuilt.changed.len() as u64;
+            days::put_right(finance, (org, PropertyId::from(account.1)), rebuilt).await?;
         }
         Ok(corrected)
-    }
-
-    async fn sums(
-        &self,
-        finance: &mut PgConnection,
-    ) -> sqlx::Result<BTreeMap<(i64, Uuid), BTreeMap<NaiveDate, Added>>> {
-        let rows: Vec<(i64, Uuid, NaiveDate, i64, i64)> = sqlx::query_as(SUMS)
-            .bind(self.from)
-            .bind(self.to)
-            .bind(self.first_day)
-            .fetch_all(finance)
-            .await?;
-        let mut sums: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
-        for (org, property, date, revenue_cents, expense_cents) in rows {
-            let added = Added { revenue_cents, expense_cents };
-            sums.entry((org, property)).or_default().insert(date, added);
-        }
-        Ok(sums)
     }
 
     async fn days(&self, finance: &mut PgConnection) -> sqlx::Result<Days> {
@@ -242,7 +214,7 @@ impl Step {
         let mut days = Days::new();
         for (org, property, date, opening_cents, revenue_cents, expense_cents) in rows {
             let balance = Balance { date, opening_cents, revenue_cents, expense_cents };
-            days.entry((org, property)).or_default().insert(date, balance);
+            days.entry((org, property)).or_default().push(balance);
         }
         Ok(days)
     }
@@ -252,9 +224,6 @@ const REMOVE_REVENUE: &str =
     "DELETE FROM revenues_partitioned WHERE org_id = $1 AND date = $2 AND id = $3";
 const REMOVE_EXPENSE: &str =
     "DELETE FROM expenses_partitioned WHERE org_id = $1 AND date = $2 AND id = $3";
-const REMOVE_DAYS: &str = "\
-    DELETE FROM daily_cash_balances_partitioned \
-    WHERE org_id = $1 AND property_id = $2 AND date = ANY($3)";
 
 /// An event as its entry's row.
 fn row_of(event: &RecordedEvent) -> EntryRow {
@@ -269,66 +238,4 @@ fn row_of(event: &RecordedEvent) -> EntryRow {
         entry.amount.cents(),
         event.recorded_at,
     )
-}
-
-/// What makes an account's days right.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Difference {
-    written: Vec<Balance>,
-    removed: Vec<NaiveDate>,
-}
-
-/// From the first kept day on; earlier days stand as they are.
-fn difference(
-    stored: &BTreeMap<NaiveDate, Balance>,
-    sums: &BTreeMap<NaiveDate, Added>,
-    first_day: NaiveDate,
-) -> Difference {
-    let before = stored.range(..first_day).next_back().map(|(_, row)| *row);
-    let opening = before.map(|row| row.closing_cents());
-    let opening_cents =
-        opening.or_else(|| stored.values().next().map(|row| row.opening_cents)).unwrap_or(0);
-    // An empty day that closes as the first one has to open.
-    let earlier = first_day.pred_opt().unwrap_or(first_day);
-    let earlier = Balance { date: earlier, opening_cents, revenue_cents: 0, expense_cents: 0 };
-    let wanted = add(&[earlier], sums);
-    let removed = stored.range(first_day..).map(|(date, _)| *date);
-    let removed = removed.filter(|date| !sums.contains_key(date)).collect();
-    let written = wanted.into_iter().filter(|row| stored.get(&row.date) != Some(row)).collect();
-    Difference { written, removed }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn day(n: u32) -> NaiveDate {
-        NaiveDate::from_ymd_opt(2026, 11, n).unwrap()
-    }
-
-    fn row(n: u32, opening_cents: i64, revenue_cents: i64) -> (NaiveDate, Balance) {
-        (day(n), Balance { date: day(n), opening_cents, revenue_cents, expense_cents: 0 })
-    }
-
-    fn sum(n: u32, revenue_cents: i64) -> (NaiveDate, Added) {
-        (day(n), Added { revenue_cents, expense_cents: 0 })
-    }
-
-    #[test]
-    fn days_before_the_kept_months_stand_and_carry_over() {
-        let stored =
-            BTreeMap::from([row(3, 50, 7), row(10, 57, 1), row(11, 99, 1), row(12, 60, 4)]);
-        let sums = BTreeMap::from([sum(10, 1), sum(12, 4)]);
-        let found = difference(&stored, &sums, day(5));
-        assert_eq!(found.removed, [day(11)], "no entry makes it");
-        assert_eq!(found.written, [row(12, 58, 4).1]);
-    }
-
-    #[test]
-    fn money_from_before_the_books_stays() {
-        let stored = BTreeMap::from([row(10, 50, 1)]);
-        let sums = BTreeMap::from([sum(10, 1), sum(11, 2)]);
-        let found = difference(&stored, &sums, day(5));
-        assert_eq!(found, Difference { written: vec![row(11, 51, 2).1], removed: vec![] });
-    }
 }

@@ -30,6 +30,7 @@ mod readme;
 mod reads;
 mod realtime_browser;
 mod rebuild;
+mod rebuild_books;
 mod reload;
 mod replicas;
 mod reports;
