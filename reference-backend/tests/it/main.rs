@@ -7,6 +7,7 @@ mod branding;
 #[path = "../common/mod.rs"]
 mod common;
 mod consistency;
+mod dropping;
 mod event_store;
 mod following;
 mod forwarding;
