@@ -7,19 +7,21 @@
 //!   there is none, as it does now. Months past retention stand, also while they are still there.
 //!
 //! Each step keeps the projection out by the lock of its checkpoints, so it sees exactly the events up to there; where it changes
-//! something, it raises the shard's epoch. Events that the projection set aside stay set aside.
+//! something, it raises the shard's epoch. Events that the projection set aside are tried again, each alone; what the tables
+//! still do not take stays set aside.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
+use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::balances::{Balance, Rebuilt, rebuild};
 use super::finance::insert_events;
-use super::{Projection, checkpoint, days};
+use super::{Projection, ProjectionError, checkpoint, days};
 use crate::config::Config;
-use crate::db::{Database, Databases};
+use crate::db::{self, Database, Databases};
 use crate::domain::{Event, OrgId, PropertyId, RecordedEvent};
 use crate::events::{Shard, read_organisations};
 use crate::partitioning;
@@ -38,6 +40,8 @@ pub struct Corrected {
     pub days_removed: u64,
     /// Days that were missing, or other than their entries; written.
     pub days_written: u64,
+    /// Events that had been set aside and are in the tables now.
+    pub dead_letters_settled: u64,
 }
 
 impl Corrected {
@@ -50,6 +54,7 @@ impl Corrected {
         self.entries_written += other.entries_written;
         self.days_removed += other.days_removed;
         self.days_written += other.days_written;
+        self.dead_letters_settled += other.dead_letters_settled;
     }
 }
 
@@ -79,7 +84,9 @@ pub async fn rebuild_finance(config: &Config) -> anyhow::Result<Corrected> {
             // The last step takes what belongs to nobody, too.
             to: ids.last().copied().unwrap_or(i64::MAX),
         };
-        all.add(step.run(finance).await?);
+        let (corrected, settled) = step.run(finance).await?;
+        remove_letters(config, &settled).await?;
+        all.add(corrected);
         match ids.last() {
             Some(last) => after = *last,
             None => break,
@@ -117,27 +124,30 @@ const DAYS: &str = "\
     FROM daily_cash_balances_partitioned WHERE org_id BETWEEN $1 AND $2 ORDER BY date";
 
 impl Step {
-    async fn run(&self, finance: &PgPool) -> anyhow::Result<Corrected> {
+    async fn run(&self, finance: &PgPool) -> anyhow::Result<(Corrected, Vec<Letter>)> {
         let mut transaction = finance.begin().await?;
         sqlx::raw_sql("LOCK TABLE projection_checkpoints IN SHARE ROW EXCLUSIVE MODE")
             .execute(&mut *transaction)
             .await?;
         let mut touched = BTreeSet::new();
-        let mut corrected = self.correct_entries(&mut transaction, &mut touched).await?;
+        let (mut corrected, settled) = self.correct_entries(&mut transaction, &mut touched).await?;
         corrected.add(self.correct_days(&mut transaction, &mut touched).await?);
         if !corrected.any() {
             transaction.rollback().await?;
-            return Ok(corrected);
+            return Ok((corrected, settled));
         }
         for shard in touched {
             checkpoint::correct(&mut transaction, Projection::Finance, shard).await?;
         }
         transaction.commit().await?;
-        Ok(corrected)
+        Ok((corrected, settled))
     }
 
-    /// The events whose entries must be there.
-    async fn events(&self, finance: &mut PgConnection) -> anyhow::Result<Vec<RecordedEvent>> {
+    /// The events that were set aside, and those whose entries must be there.
+    async fn events(
+        &self,
+        finance: &mut PgConnection,
+    ) -> anyhow::Result<(Vec<RecordedEvent>, Vec<RecordedEvent>)> {
         let positions = checkpoint::read(&mut *finance, Projection::Finance).await?.positions;
         let aside: Vec<(i16, i64)> = sqlx::query_as(
             "SELECT shard, position FROM projection_dead_letters WHERE projection = $1",
@@ -149,26 +159,28 @@ impl Step {
         let mut events = read_organisations(&self.store, self.from, self.to).await?;
         events.retain(|event| {
             let shard = Shard::of(event.org);
-            event.position <= positions[shard.index()]
-                && event.event.entry().date >= self.first_day
-                && !aside.contains(&(shard.number(), event.position))
+            event.position <= positions[shard.index()] && event.event.entry().date >= self.first_day
         });
-        Ok(events)
+        let is_aside = |event: &RecordedEvent| {
+            aside.contains(&(Shard::of(event.org).number(), event.position))
+        };
+        Ok(events.into_iter().partition(is_aside))
     }
 
     async fn correct_entries(
         &self,
         finance: &mut PgConnection,
         touched: &mut BTreeSet<Shard>,
-    ) -> anyhow::Result<Corrected> {
-        let events = self.events(finance).await?;
+    ) -> anyhow::Result<(Corrected, Vec<Letter>)> {
+        let (aside, events) = self.events(finance).await?;
         let found = sqlx::query_as(ENTRIES).bind(self.from).bind(self.to).bind(self.first_day);
         let found: Vec<EntryRow> = found.fetch_all(&mut *finance).await?;
         let wanted: BTreeMap<EntryRow, &RecordedEvent> =
             events.iter().map(|event| (row_of(event), event)).collect();
         let found: BTreeSet<EntryRow> = found.into_iter().collect();
-        let mut corrected = Corrected::default();
-        for row in found.iter().filter(|row| !wanted.contains_key(*row)) {
+        let (mut corrected, settled) = settle(finance, &aside, &found, touched).await?;
+        let aside: BTreeSet<EntryRow> = aside.iter().map(row_of).collect();
+        for row in found.iter().filter(|row| !wanted.contains_key(*row) && !aside.contains(*row)) {
             let remove = if row.0 { REMOVE_REVENUE } else { REMOVE_EXPENSE };
             let remove = sqlx::query(remove).bind(row.1).bind(row.2).bind(row.3);
             corrected.entries_removed += remove.execute(&mut *finance).await?.rows_affected();
@@ -177,9 +189,9 @@ impl Step {
         let missing = wanted.iter().filter(|(row, _)| !found.contains(*row));
         let missing: Vec<&RecordedEvent> = missing.map(|(_, event)| *event).collect();
         insert_events(finance, &missing).await?;
-        corrected.entries_written = missing.len() as u64;
+        corrected.entries_written += missing.len() as u64;
         touched.extend(missing.iter().map(|event| Shard::of(event.org)));
-        Ok(corrected)
+        Ok((corrected, settled))
     }
 
     async fn correct_days(
@@ -217,6 +229,64 @@ impl Step {
             days.entry((org, property)).or_default().push(balance);
         }
         Ok(days)
+    }
+}
+
+const REMOVE_LETTER: &str = "\
+    DELETE FROM projection_dead_letters WHERE projection = $1 AND shard = $2 AND position = $3";
+
+/// Where an event stands that was set aside: shard and position.
+type Letter = (i16, i64);
+
+/// Only an administrator can: the role that projects may add to them alone. After the commit of what makes them needless; if this
+/// is broken off, the next rebuild finds their entries there.
+async fn remove_letters(config: &Config, settled: &[Letter]) -> anyhow::Result<()> {
+    if settled.is_empty() {
+        return Ok(());
+    }
+    let mut finance = db::admin(config, Database::Finance).await?;
+    for (shard, position) in settled {
+        let remove = sqlx::query(REMOVE_LETTER).bind(Projection::Finance.name());
+        remove.bind(shard).bind(position).execute(&mut finance).await?;
+    }
+    Ok(finance.close().await?)
+}
+
+/// Writes what was set aside, as far as the tables take it now; which that was.
+async fn settle(
+    finance: &mut PgConnection,
+    aside: &[RecordedEvent],
+    found: &BTreeSet<EntryRow>,
+    touched: &mut BTreeSet<Shard>,
+) -> anyhow::Result<(Corrected, Vec<Letter>)> {
+    let (mut corrected, mut settled) = (Corrected::default(), Vec::new());
+    for event in aside {
+        let is_there = found.contains(&row_of(event));
+        if !is_there && !is_taken(finance, event).await? {
+            continue;
+        }
+        let shard = Shard::of(event.org);
+        settled.push((shard.number(), event.position));
+        corrected.dead_letters_settled += 1;
+        corrected.entries_written += u64::from(!is_there);
+        touched.insert(shard);
+    }
+    Ok((corrected, settled))
+}
+
+/// Writes an event's entry in a savepoint; whether its table took it.
+async fn is_taken(
+    finance: &mut PgConnection,
+    event: &RecordedEvent,
+) -> Result<bool, ProjectionError> {
+    let mut savepoint = finance.begin().await?;
+    match insert_events(&mut savepoint, &[event]).await.map_err(ProjectionError::from) {
+        Ok(()) => savepoint.commit().await.map(|()| true).map_err(ProjectionError::from),
+        Err(error) if error.is_broken_rule() || error.is_missing_partition() => {
+            savepoint.rollback().await?;
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -64,3 +64,38 @@ async fn a_first_day_that_was_lost_comes_back_and_moves_no_other() {
     assert_eq!(corrected, Corrected { days_written: 1, ..Corrected::default() });
     assert_eq!(books(&mut finance).await, before);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_was_set_aside_is_written_when_its_rule_is_gone() {
+    let cluster = Cluster::start().await;
+    let mut finance = cluster.admin("plimsoll_finance").await;
+    run(
+        &mut finance,
+        "ALTER TABLE revenues_partitioned ADD CONSTRAINT poison CHECK (amount_cents NOT IN (5, 6))",
+    )
+    .await;
+    booked(&cluster, &[(today(), 5), (today(), 7), (today(), 6)]).await;
+    let letters = "SELECT count(*) FROM projection_dead_letters";
+    let aside: i64 = sqlx::query_scalar(letters).fetch_one(&mut finance).await.unwrap();
+    assert_eq!(aside, 2);
+    // While the rule stands, they cannot be written.
+    let config = cluster.config("");
+    assert_eq!(rebuild_finance(&config).await.unwrap(), Corrected::default());
+
+    run(
+        &mut finance,
+        "ALTER TABLE revenues_partitioned DROP CONSTRAINT poison, \
+             ADD CONSTRAINT poison CHECK (amount_cents <> 6)",
+    )
+    .await;
+    let corrected = rebuild_finance(&config).await.unwrap();
+    assert_eq!((corrected.entries_written, corrected.days_written), (1, 1));
+    let aside: i64 = sqlx::query_scalar(letters).fetch_one(&mut finance).await.unwrap();
+    assert_eq!(aside, 1);
+    let day: i64 = sqlx::query_scalar("SELECT closing_cents FROM daily_cash_balances_partitioned")
+        .fetch_one(&mut finance)
+        .await
+        .unwrap();
+    assert_eq!(day, 12);
+    assert_eq!(rebuild_finance(&config).await.unwrap(), Corrected::default());
+}
