@@ -230,20 +230,18 @@ async fn an_event_that_cannot_be_read_takes_nothing_from_other_shards() {
         pair(&cluster, "[following]\ninterval_ms = 20\nstale_after_ms = 400\n").await;
     let token = record(&writer, 100).await;
     reader.get_after(1, "/cash/position", &token).await;
-    assert_eq!(shown(&reader, "/cash/position").await.1, "cache");
     add_unreadable(&cluster).await;
 
     let answer = writer.post(2, "revenues", Uuid::now_v7(), &body(2, 30)).await;
     let token = answer.headers()[TOKEN_HEADER].to_str().unwrap().to_owned();
     assert_eq!(reader.get_after(2, "/cash/position", &token).await["total_cents"], 30);
-    // Longer than what is held may be shown without a look that works.
+    // Longer than what is held may be shown without a look that works; then it is shown again, as soon as one does.
     tokio::time::sleep(Duration::from_millis(600)).await;
-    let other = async || {
-        let answer = reader.get(2, "/cash/position").await;
-        answer.headers()["x-read-from"].to_str().unwrap().to_owned()
-    };
-    other().await;
-    assert_eq!(other().await, "cache");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while reader.get(2, "/cash/position").await.headers()["x-read-from"] != "cache" {
+        assert!(Instant::now() < deadline, "the other shard's organisation is not held any more");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     // Its own shard's tables hold it, whatever it says: they are loaded again, and then held.
     until(&reader, "/cash/position", |position, from| {
         from == "cache" && position["total_cents"] == 100
