@@ -15,7 +15,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Database;
 
-/// The lanes of one server, by [`Database::index`].
+/// When statements are planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Planning {
+    /// As the server sees fit: anew for each execution where the values change the plan, as with optional filters.
+    AsFit,
+    /// Once for each connection.
+    Once,
+}
+
+/// The lanes of one server: by [`Planning`], and of each by [`Database::index`].
 #[derive(Debug)]
 pub(super) struct Lanes(Vec<Arc<Lane>>);
 
@@ -39,11 +48,14 @@ struct Open {
 }
 
 impl Lanes {
-    /// Opens nothing yet. `of` gives a database's options, the number of its connections, and the patience with them.
-    pub(super) fn new(of: impl Fn(Database) -> (PgConnectOptions, u32, Duration)) -> Self {
+    /// Opens nothing yet. `of` gives a database's options, the number of its connections for each planning, and the patience
+    /// with them.
+    pub(super) fn new(
+        of: impl Fn(Database, Planning) -> (PgConnectOptions, u32, Duration),
+    ) -> Self {
         let epoch = Arc::new(AtomicU64::new(0));
-        let lane = |database| {
-            let (options, size, patience) = of(database);
+        let lane = |planning, database| {
+            let (options, size, patience) = of(database, planning);
             Arc::new(Lane {
                 options,
                 size,
@@ -53,11 +65,20 @@ impl Lanes {
                 epoch: Arc::clone(&epoch),
             })
         };
-        Self(Database::ALL.map(lane).into())
+        let lanes_of = |planning| Database::ALL.map(|database| lane(planning, database));
+        Self([Planning::AsFit, Planning::Once].into_iter().flat_map(lanes_of).collect())
     }
 
-    pub(super) fn of(&self, database: Database) -> &Arc<Lane> {
-        &self.0[database.index()]
+    pub(super) fn of(&self, database: Database, planning: Planning) -> &Arc<Lane> {
+        &self.0[planning as usize * Database::ALL.len() + database.index()]
+    }
+
+    /// Connections to a database that are borrowed now.
+    pub(super) fn in_use(&self, database: Database) -> u32 {
+        [Planning::AsFit, Planning::Once]
+            .map(|planning| self.of(database, planning).in_use())
+            .iter()
+            .sum()
     }
 
     /// The server went away: no connection made before now is used again.
@@ -87,8 +108,7 @@ impl Lane {
         Ok(Borrowed { lane: Arc::clone(self), open: Some(open), permit: Some(permit) })
     }
 
-    /// Connections that are borrowed now.
-    pub(super) fn in_use(&self) -> u32 {
+    fn in_use(&self) -> u32 {
         let free = u32::try_from(self.free.available_permits()).unwrap_or(u32::MAX);
         if self.free.is_closed() { 0 } else { self.size.saturating_sub(free) }
     }

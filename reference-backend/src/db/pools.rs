@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::choice::Limits;
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Planning};
 use super::replicas::{self, Replica};
 use super::{Database, Freshness, Lsn, Reader};
 use crate::config;
@@ -92,9 +92,13 @@ impl Databases {
         };
         let write = Database::ALL.map(|database| write_pool(database, |p| p.write_connections));
         let lanes = |host: &str, port, size: fn(&config::Pools) -> u32| {
-            Lanes::new(|database| {
+            Lanes::new(|database, planning| {
                 let own = config.pools.of(database.label());
                 let options = session_options(&own, host, port, database, Role::Read);
+                let options = match planning {
+                    Planning::AsFit => options,
+                    Planning::Once => options.options([("plan_cache_mode", "force_generic_plan")]),
+                };
                 (options, size(&own), own.acquire_timeout_ms.duration())
             })
         };
@@ -237,7 +241,7 @@ impl Inner {
     fn publish_in_use(&self) {
         let in_use = |pool: &PgPool| f64::from(pool.size()) - pool.num_idle() as f64;
         for database in Database::ALL {
-            let reads = |lanes: &Lanes| f64::from(lanes.of(database).in_use());
+            let reads = |lanes: &Lanes| f64::from(lanes.in_use(database));
             let primary = in_use(&self.write[database.index()]) + reads(&self.primary);
             let replicas = self.replicas.iter().map(|r| (r.name, reads(&r.lanes)));
             for (server, value) in std::iter::once(("primary", primary)).chain(replicas) {
@@ -280,8 +284,6 @@ fn session_options(
     role: Role,
 ) -> PgConnectOptions {
     let statement_timeout = settings.statement_timeout_ms.0.to_string();
-    // Whether a statement is planned once or for each execution is left to the server, which weighs the cost of planning: a
-    // listing over 16 months takes ten times as long to plan as to run, while one whose filters are optional needs its values.
     let options = connect_options(host, port, role, database.name())
         .options([("statement_timeout", statement_timeout.as_str())]);
     if role == Role::Write {

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::choice::{Reason, choose};
 use super::fault::Fault;
-use super::lanes::Lane;
+use super::lanes::{Lane, Planning};
 use super::pools::Inner;
 use super::replicas::Replica;
 use super::{Database, Freshness, Lsn, Source};
@@ -28,6 +28,7 @@ const REPLICAS_TRIED_MAX: usize = 2;
 pub struct Reader {
     inner: Arc<Inner>,
     database: Database,
+    planning: Planning,
     freshness: Freshness,
     turn: usize,
     /// Index of the replica, or why it is the primary.
@@ -51,6 +52,7 @@ impl Reader {
         let mut reader = Self {
             inner,
             database,
+            planning: Planning::AsFit,
             freshness,
             turn,
             route: Err(Reason::None),
@@ -61,6 +63,14 @@ impl Reader {
         };
         reader.choose();
         reader
+    }
+
+    /// For statements that look into many partitions whatever their values: planned once for each connection. To plan one anew
+    /// takes ten times as long as to run it, and a plan made while the current month was all but empty reads that month
+    /// from end to end.
+    pub fn planned_once(mut self) -> Self {
+        self.planning = Planning::Once;
+        self
     }
 
     /// The server that answered the last statement, or will answer the first.
@@ -121,7 +131,7 @@ impl Reader {
                 Ok(index) => index,
                 Err(reason) => {
                     let _room = self.room_on_primary(&inner, reason)?;
-                    let lane = inner.primary.of(self.database);
+                    let lane = inner.primary.of(self.database, self.planning);
                     let mut found = attempt(Arc::clone(lane)).await;
                     // It may have restarted while the connection was idle; the second try takes a new one.
                     if found.as_ref().is_err_and(broke) {
@@ -131,7 +141,7 @@ impl Reader {
                 }
             };
             let replica = &inner.replicas[index];
-            let lane = Arc::clone(replica.lanes.of(self.database));
+            let lane = Arc::clone(replica.lanes.of(self.database, self.planning));
             match replica.ask(attempt(lane)).await {
                 None => self.pass_over(index, replica, "open"),
                 Some(Err(error)) => match Fault::of(&error) {

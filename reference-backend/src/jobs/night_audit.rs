@@ -19,7 +19,8 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 /// Days that are closed already stay as they are, so a try goes on where the one before ended.
 pub(super) async fn audit(app: &App, instant: DateTime<Utc>) -> Outcome {
     let day = instant.date_naive() - Days::new(1);
-    let ends = Instant::now() + app.config.jobs.night_audit.time_limit_ms.duration();
+    let limit = app.jobs.borrow().night_audit.time_limit_ms.duration();
+    let ends = Instant::now() + limit;
     let mut wait = RETRY_FIRST;
     loop {
         match audit_all(&app.databases, day).await {

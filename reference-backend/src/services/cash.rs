@@ -135,7 +135,7 @@ pub(super) async fn load_many(
     }
     let begin = window_start(Utc::now().date_naive());
     let (orgs, shards) = with_shards(orgs);
-    let mut reader = app.databases.read(Database::Finance, freshness);
+    let mut reader = app.databases.read(Database::Finance, freshness).planned_once();
     let query = || sqlx::query_as(BOOKS).bind(orgs.clone()).bind(shards.clone()).bind(begin);
     let found: Vec<Of<BalanceRow>> = reader.fetch_all(query).await?;
     let from = reader.source().server();

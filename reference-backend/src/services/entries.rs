@@ -221,7 +221,7 @@ async fn fetch(
             .bind(rows)
             .bind(Shard::of(org).number())
     };
-    let mut reader = app.databases.read(Database::Finance, freshness);
+    let mut reader = app.databases.read(Database::Finance, freshness).planned_once();
     let found: Vec<At<EntryRow>> = reader.fetch_all(query).await?;
     let (stand, rows) = split(found, EntryRow::checked);
     Ok((stand, rows, reader.source().server()))

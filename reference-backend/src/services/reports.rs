@@ -129,27 +129,38 @@ struct Line {
     entries: i64,
 }
 
-/// Of each side, from the indexes by property, which hold all that is asked for; only the period's partitions are read.
+/// Of each side, only from the period's partitions.
 macro_rules! side {
-    ($is_revenue:literal, $table:literal) => {
+    ($is_revenue:literal, $table:literal, $whose:literal) => {
         concat!(
             "SELECT ",
             $is_revenue,
             " AS is_revenue, date_trunc('month', date)::date AS month, category, \
               sum(amount_cents)::bigint AS cents, count(*) AS entries FROM ",
             $table,
-            " WHERE org_id = $1 AND date >= $2 AND date < $3 AND ($4::uuid IS NULL OR property_id = $4) \
-              GROUP BY 2, 3"
+            " WHERE org_id = $1 AND date >= $2 AND date < $3",
+            $whose,
+            " GROUP BY 2, 3"
         )
     };
 }
 
-const PROFIT_AND_LOSS: &str = concat!(
-    side!("true", "revenues_partitioned"),
-    " UNION ALL ",
-    side!("false", "expenses_partitioned"),
-    " ORDER BY month, category LIMIT $5"
-);
+macro_rules! profit_and_loss {
+    ($whose:literal) => {
+        concat!(
+            side!("true", "revenues_partitioned", $whose),
+            " UNION ALL ",
+            side!("false", "expenses_partitioned", $whose),
+            " ORDER BY month, category LIMIT $4"
+        )
+    };
+}
+
+/// Of all properties, from the primary keys.
+const PROFIT_AND_LOSS: &str = profit_and_loss!("");
+
+/// Of one property, from the indexes by property, which hold all that is asked for.
+const PROFIT_AND_LOSS_OF_ONE: &str = profit_and_loss!(" AND property_id = $5");
 
 /// Profit and loss, by month and category.
 #[utoipa::path(get, path = "/v1/orgs/{org}/reports/profit-and-loss", tag = "reports", params(OrgPath, TokenHeader, Period),
@@ -163,14 +174,19 @@ async fn profit_and_loss(
 ) -> Result<Reply, Problem> {
     let (from, to) = period.months(Utc::now().date_naive())?;
     let freshness = app.as_of(org, Projection::Finance, consistency).await?;
-    let mut reader = app.databases.read(Database::Finance, freshness);
+    let mut reader = app.databases.read(Database::Finance, freshness).planned_once();
     let query = || {
-        sqlx::query_as(PROFIT_AND_LOSS)
-            .bind(org.get())
-            .bind(from.first_day())
-            .bind(to.plus(1).first_day())
-            .bind(period.property)
-            .bind(LINES_MAX as i64 + 1)
+        let of = |statement| {
+            sqlx::query_as(statement)
+                .bind(org.get())
+                .bind(from.first_day())
+                .bind(to.plus(1).first_day())
+                .bind(LINES_MAX as i64 + 1)
+        };
+        match period.property {
+            None => of(PROFIT_AND_LOSS),
+            Some(property) => of(PROFIT_AND_LOSS_OF_ONE).bind(property),
+        }
     };
     let sums: Vec<Sum> = reader.fetch_all(query).await?;
     if sums.len() > LINES_MAX {
