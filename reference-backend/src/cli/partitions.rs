@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::config::Config;
 use crate::db;
-use crate::partitioning::{self, ENTRY_TABLES, Month};
+use crate::partitioning::{self, ENTRY_TABLES, Month, PartitionError};
 use crate::telemetry::init_logs;
 
 #[derive(Debug, Clone, Args)]
@@ -51,10 +51,12 @@ pub(super) async fn run(
     let config = load(command.config.as_deref())?;
     init_logs(&config.logs)?;
     let settings = &config.partitions;
-    let current = Month::of(Utc::now().date_naive());
+    let today = Utc::now().date_naive();
+    let current = Month::of(today);
     let connected = db::maintenance(&config.database).await;
     let mut connection = connected
         .map_err(|error| anyhow::anyhow!("connect to the primary for maintenance: {error}"))?;
+    partitioning::agree_on_day(&mut connection, today).await?;
     match command.action {
         Action::Status => status(&mut connection).await,
         Action::Check => {
@@ -68,7 +70,6 @@ pub(super) async fn run(
         }
         Action::Create { months } => {
             let ahead = months.unwrap_or(settings.months_ahead);
-            let today = Utc::now().date_naive();
             lines(partitioning::create_ahead(&mut connection, today, ahead, settings).await?)
         }
         Action::Drop { retention_months, dry_run } => {
@@ -83,12 +84,26 @@ pub(super) async fn run(
             if dry_run {
                 lines(partitioning::expired(&mut connection, current, months).await?)
             } else {
-                let dropped =
-                    partitioning::drop_expired(&mut connection, current, months, settings);
-                lines(dropped.await?)
+                lines(drop_expired(&mut connection, current, months, &config).await?)
             }
         }
     }
+}
+
+/// As the job does it, but what speaks against it is an error.
+async fn drop_expired(
+    connection: &mut PgConnection,
+    current: Month,
+    months: u32,
+    config: &Config,
+) -> anyhow::Result<Vec<String>> {
+    let databases = db::Databases::connect(&config.database).await?;
+    let held = partitioning::held(connection, &databases, &config.partitions).await?;
+    databases.close().await;
+    if let Some(why) = held {
+        return Err(PartitionError::Held(why).into());
+    }
+    Ok(partitioning::drop_expired(connection, current, months, &config.partitions).await?)
 }
 
 async fn status(connection: &mut PgConnection) -> anyhow::Result<()> {

@@ -79,6 +79,7 @@ async fn rebuild(config: &Config, projection: Projection) -> anyhow::Result<()> 
                 "event": "rebuilt", "projection": projection.name(),
                 "entries_removed": corrected.entries_removed, "entries_written": corrected.entries_written,
                 "days_removed": corrected.days_removed, "days_written": corrected.days_written,
+                "dead_letters_settled": corrected.dead_letters_settled,
             })
         }
     };

@@ -16,7 +16,7 @@ pub struct Partitions {
     pub lock_timeout_ms: Millis,
     /// Tries per partition.
     pub lock_tries: u32,
-    /// Longest wait for another process that makes or drops partitions.
+    /// Longest wait for another process that makes or drops partitions; before a drop, also for the books.
     pub busy_wait_ms: Millis,
 }
 

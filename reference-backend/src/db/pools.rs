@@ -68,6 +68,10 @@ const KEEPALIVES: [(&str, &str); 3] = [
     ("tcp_keepalives_count", "4"),
 ];
 
+/// A transaction of a pooled session in which nothing happens for so long is ended by the server: its client is gone, or will
+/// not come back to it, and what it has locked is needed by others. Far above the longest statement in between.
+const IDLE_IN_TRANSACTION: &str = "30s";
+
 /// Who a connection is for; decides the role and the session's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -280,8 +284,13 @@ fn session_options(
     role: Role,
 ) -> PgConnectOptions {
     let statement_timeout = settings.statement_timeout_ms.0.to_string();
-    connect_options(host, port, role, database.name())
-        .options([("statement_timeout", statement_timeout.as_str())])
+    let options = connect_options(host, port, role, database.name())
+        .options([("statement_timeout", statement_timeout.as_str())]);
+    if role == Role::Write {
+        let patience = [("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)];
+        return options.options(patience).options(KEEPALIVES);
+    }
+    options
 }
 
 pub(super) fn connect_options(

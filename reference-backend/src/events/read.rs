@@ -46,6 +46,18 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// Whether what was read is wrong, so that reading it again is no help.
+    pub(crate) fn lies_in_an_event(&self) -> bool {
+        match self {
+            Self::Sql(error) => {
+                matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))
+            }
+            _ => true,
+        }
+    }
+}
+
 #[derive(Debug, FromRow)]
 pub(super) struct EventRow {
     position: i64,

@@ -76,6 +76,7 @@ impl Feed {
 
     async fn look(&self, store: &PgPool, looks: &Looks) -> Result<(), ReadError> {
         let (before, now) = (self.heads(), read_heads(store).await?);
+        let mut result = Ok(());
         for shard in Shard::all() {
             let (seen, head) = (before[shard.index()], now[shard.index()]);
             let token = ConsistencyToken { shard, position: head };
@@ -88,12 +89,17 @@ impl Feed {
                 self.set_head(token);
             } else if head > seen {
                 let limit = usize::try_from(head - seen).unwrap_or_default();
-                let events = read_shard(store, shard, seen, limit).await?;
-                looks.events.increment(events.len() as u64);
-                self.publish(Batch { shard, events });
+                // One shard that cannot be read does not hold up the others.
+                match read_shard(store, shard, seen, limit).await {
+                    Ok(events) => {
+                        looks.events.increment(events.len() as u64);
+                        self.publish(Batch { shard, events });
+                    }
+                    Err(error) => result = Err(error),
+                }
             }
         }
-        Ok(())
+        result
     }
 }
 

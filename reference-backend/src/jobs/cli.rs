@@ -89,11 +89,15 @@ async fn run(config: &Config, job: Job, scope: Scope) -> anyhow::Result<String> 
     let app = gateway::open(config, &SecretString::default(), &[], Metrics::install()?).await?;
     let runs = Runs::new(app.databases.write(Database::HealthCheck).clone());
     let dead_after = config.jobs.dead_after_ms.duration();
-    runs.take_over(job, dead_after, IfDied::GiveUp).await.context("look at the runs")?;
+    let stop = CancellationToken::new();
+    let given_back = runs.take_over(job, dead_after, IfDied::GiveUp).await;
+    if let Some(run) = given_back.context("look at the runs")? {
+        // It would be lost otherwise; how it ends is recorded.
+        execute(&app, &runs, &run, scope, &stop).await;
+    }
     let Some(run) = runs.claim(job, None).await.context("record the run")? else {
         bail!("run {job}: a run of it is in progress\nhelp: `jobs history {job}` says since when");
     };
-    let stop = CancellationToken::new();
     let outcome = execute(&app, &runs, &run, scope, &stop).await;
     app.databases.close().await;
     match outcome {

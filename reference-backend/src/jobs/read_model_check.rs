@@ -43,6 +43,9 @@ const ADVANCE: &str = "\
 
 const HEAD: &str = "SELECT coalesce(max(position), 0) FROM events WHERE shard = $1";
 
+/// Positions that one look for organisations goes through: far less than a statement may take.
+const RANGE: i64 = 200_000;
+
 /// A row of [`SUMMARIES`]; the account is null where there are no summaries.
 #[derive(Debug, FromRow)]
 struct Row {
@@ -76,16 +79,27 @@ pub(super) async fn check(app: &App, scope: Scope) -> Outcome {
             let begun = progress(app).await.map_err(failed)?;
             for shard in Shard::all() {
                 let from = begun.get(&shard.number()).copied().unwrap_or_default();
-                let (upto, orgs) = touched(app, shard, from).await.map_err(failed)?;
-                for page in orgs.chunks(app.config.jobs.check_organisations as usize) {
-                    let wrong = wrong(app, page.to_vec()).await.map_err(failed)?;
-                    tally.take(app, page.len(), &wrong).await?;
+                let head = head(app, shard).await.map_err(failed)?;
+                // Kept after each, so that a check that is broken off has come further all the same.
+                for range in ranges(from, head) {
+                    let orgs = touched(app, shard, range).await.map_err(failed)?;
+                    for page in orgs.chunks(app.config.jobs.check_organisations as usize) {
+                        let wrong = wrong(app, page.to_vec()).await.map_err(failed)?;
+                        tally.take(app, page.len(), &wrong).await?;
+                    }
+                    advance(app, shard, range.1).await.map_err(failed)?;
                 }
-                advance(app, shard, upto).await.map_err(failed)?;
             }
             Ok(tally.summary())
         }
     }
+}
+
+/// The positions after `from` up to `head`, in parts: after which, and up to which.
+fn ranges(from: i64, head: i64) -> impl Iterator<Item = (i64, i64)> {
+    let end = move |begin: i64| (begin + RANGE).min(head);
+    let first = (from < head).then(|| (from, end(from)));
+    std::iter::successors(first, move |(_, last)| (*last < head).then(|| (*last, end(*last))))
 }
 
 async fn progress(app: &App) -> sqlx::Result<BTreeMap<i16, i64>> {
@@ -99,14 +113,20 @@ async fn advance(app: &App, shard: Shard, position: i64) -> sqlx::Result<()> {
     advance.execute(app.databases.write(Database::HealthCheck)).await.map(drop)
 }
 
-/// The shard's last position, and the organisations with events after `from` up to it.
-async fn touched(app: &App, shard: Shard, from: i64) -> sqlx::Result<(i64, Vec<i64>)> {
+/// The shard's last position.
+async fn head(app: &App, shard: Shard) -> sqlx::Result<i64> {
     let mut reader = app.databases.read(Database::EventStore, Freshness::Any);
     let head = || sqlx::query_as(HEAD).bind(shard.number());
-    let upto = reader.fetch_optional::<(i64,)>(head).await?.map_or(from, |(head,)| head.max(from));
-    let query = || sqlx::query_as(TOUCHED).bind(shard.number()).bind(from).bind(upto);
+    Ok(reader.fetch_optional::<(i64,)>(head).await?.map_or(0, |(head,)| head))
+}
+
+/// The organisations with events in a range.
+async fn touched(app: &App, shard: Shard, (after, upto): (i64, i64)) -> sqlx::Result<Vec<i64>> {
+    // Another server than that which told the head may lack the last of its events; they would be passed over.
+    let mut reader = store_with(app, &[shard.number()], &[upto]).await?;
+    let query = || sqlx::query_as(TOUCHED).bind(shard.number()).bind(after).bind(upto);
     let orgs: Vec<(i64,)> = reader.fetch_all(query).await?;
-    Ok((upto, orgs.into_iter().map(|(org,)| org).collect()))
+    Ok(orgs.into_iter().map(|(org,)| org).collect())
 }
 
 async fn wrong(app: &App, orgs: Vec<i64>) -> sqlx::Result<Vec<Finding>> {
@@ -183,4 +203,19 @@ fn difference(row: &Row, account: &AccountAt) -> Option<String> {
     }
     let Json(held) = row.doc.as_ref()?;
     (!account.categories().all_in(held)).then(|| "the summary lacks a category".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_gone_through_in_parts_once_and_to_the_end() {
+        let found = |from, head| ranges(from, head).collect::<Vec<_>>();
+        assert_eq!(found(5, 5), []);
+        assert_eq!(found(7, 5), [], "a server behind the one asked before");
+        assert_eq!(found(5, 6), [(5, 6)]);
+        assert_eq!(found(0, RANGE), [(0, RANGE)]);
+        assert_eq!(found(3, RANGE + 4), [(3, RANGE + 3), (RANGE + 3, RANGE + 4)]);
+    }
 }

@@ -9,7 +9,7 @@ use sqlx::postgres::types::PgInterval;
 
 use super::{IfDied, Job};
 
-/// Runs of one job may be tried so often: once, and once more by who takes over.
+/// Runs of one job may be tried so often: once, and once more by who takes over. One that was given back does not count.
 const ATTEMPTS_MAX: i32 = 2;
 
 /// How a run ended: what it did, or why it failed.
@@ -31,9 +31,12 @@ pub(super) struct State {
     pub(super) now: DateTime<Utc>,
     /// The latest instant with a run; runs by hand do not count.
     pub(super) last: Option<DateTime<Utc>>,
-    /// Last sign of life of the run that is not finished.
+    /// Last sign of life of the run that is not finished; [`GIVEN_BACK`] if it waits for another process.
     pub(super) heartbeat_at: Option<DateTime<Utc>>,
 }
+
+/// The last sign of life of a run that its process gave back when it was stopped.
+pub(super) const GIVEN_BACK: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
 /// A run, for people.
 #[derive(Debug, Clone, FromRow)]
@@ -68,23 +71,26 @@ const CLAIM: &str = "\
     VALUES ($1, coalesce($2, clock_timestamp()), $3, $2 IS NULL) \
     ON CONFLICT DO NOTHING RETURNING scheduled_at";
 
+/// What was given back is taken in any case; what died, where $5 says so, and not too often.
 const TAKE_OVER: &str = "\
     UPDATE job_runs SET process = $2, attempts = attempts + 1, \
         started_at = clock_timestamp(), heartbeat_at = clock_timestamp() \
-    WHERE job = $1 AND finished_at IS NULL AND heartbeat_at < clock_timestamp() - $3 AND attempts < $4 \
+    WHERE job = $1 AND finished_at IS NULL AND (heartbeat_at = 'epoch' \
+        OR $5 AND heartbeat_at < clock_timestamp() - $3 AND attempts < $4) \
     RETURNING scheduled_at, attempts";
 
 const GIVE_UP: &str = "\
     UPDATE job_runs SET finished_at = clock_timestamp(), outcome = 'failed', detail = 'its process ended before it did' \
-    WHERE job = $1 AND finished_at IS NULL AND heartbeat_at < clock_timestamp() - $2";
+    WHERE job = $1 AND finished_at IS NULL AND heartbeat_at < clock_timestamp() - $2 AND heartbeat_at <> 'epoch'";
 
 /// No row when the run is another's by now.
 const HEARTBEAT: &str = "\
     UPDATE job_runs SET heartbeat_at = clock_timestamp() \
     WHERE job = $1 AND scheduled_at = $2 AND process = $3 AND finished_at IS NULL";
 
+/// As [`GIVEN_BACK`]. A stop is no fault of the run: the next to have it tries for as many a time as this one did.
 const RELEASE: &str = "\
-    UPDATE job_runs SET heartbeat_at = 'epoch' \
+    UPDATE job_runs SET heartbeat_at = 'epoch', attempts = attempts - 1 \
     WHERE job = $1 AND scheduled_at = $2 AND process = $3 AND finished_at IS NULL";
 
 const FINISH: &str = "\
@@ -126,24 +132,23 @@ impl Runs {
         Ok(claimed.map(|scheduled_at| self.run(job, scheduled_at, 1)))
     }
 
-    /// The run whose process died, if it may be tried again; otherwise it is ended.
+    /// The run that was given back, or whose process died if it may be tried again; otherwise that is ended.
     pub(super) async fn take_over(
         &self,
         job: Job,
         dead_after: Duration,
         if_died: IfDied,
     ) -> sqlx::Result<Option<Run>> {
-        if if_died == IfDied::TakeOver {
-            let taken: Option<(DateTime<Utc>, i32)> = sqlx::query_as(TAKE_OVER)
-                .bind(job.name())
-                .bind(&self.process)
-                .bind(interval(dead_after))
-                .bind(ATTEMPTS_MAX)
-                .fetch_optional(&self.pool)
-                .await?;
-            if let Some((scheduled_at, attempts)) = taken {
-                return Ok(Some(self.run(job, scheduled_at, attempts)));
-            }
+        let taken: Option<(DateTime<Utc>, i32)> = sqlx::query_as(TAKE_OVER)
+            .bind(job.name())
+            .bind(&self.process)
+            .bind(interval(dead_after))
+            .bind(ATTEMPTS_MAX)
+            .bind(if_died == IfDied::TakeOver)
+            .fetch_optional(&self.pool)
+            .await?;
+        if let Some((scheduled_at, attempts)) = taken {
+            return Ok(Some(self.run(job, scheduled_at, attempts)));
         }
         let give_up = sqlx::query(GIVE_UP).bind(job.name()).bind(interval(dead_after));
         give_up.execute(&self.pool).await.map(|_| None)

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::Job;
 use super::execute::execute;
-use super::runs::{Run, Runs, State};
+use super::runs::{GIVEN_BACK, Run, Runs, State};
 use super::work::Scope;
 use crate::config::Jobs;
 use crate::db::Database;
@@ -106,7 +106,7 @@ impl Scheduled {
         Ok(Next::Sleep(self.until_next(jobs, state)))
     }
 
-    /// While there is a run that is not finished: takes it over when its process died.
+    /// While there is a run that is not finished: takes it over when its process gave it back or died.
     async fn beside(
         &self,
         jobs: &Jobs,
@@ -120,6 +120,9 @@ impl Scheduled {
             return Ok(Next::Sleep((dead_after - age).min(jobs.heartbeat_ms.duration())));
         }
         let taken = self.runs.take_over(self.job, dead_after, timing.if_died).await?;
+        if heartbeat_at == GIVEN_BACK {
+            return Ok(taken.map_or(Next::Sleep(Duration::ZERO), Next::Run));
+        }
         let label = if taken.is_some() { "taken-over" } else { "given-up" };
         warn!(job = %self.job, age_ms = age.as_millis(), "a run whose process died is {label}");
         counter!("backend_job_dead_runs_total", "job" => self.job.name(), "outcome" => label)

@@ -43,6 +43,8 @@ pub enum Finding {
     },
     /// The daily balances have more or fewer partitions than the hash needs.
     BalancePartitions(i64),
+    /// Months past retention were not dropped, and why.
+    Held(&'static str),
     /// Events that could not be projected because their day has no partition.
     Homeless(i64),
 }
@@ -69,6 +71,7 @@ impl fmt::Display for Finding {
                     "daily_cash_balances_partitioned: {count} partitions of {BALANCE_PARTITIONS}"
                 )
             }
+            Self::Held(why) => write!(f, "no month was dropped: {why}"),
             Self::Homeless(count) => {
                 write!(f, "{count} events could not be projected: their days have no partition")
             }

@@ -1,5 +1,7 @@
 //! Why partitions could not be made, dropped or read.
 
+use chrono::NaiveDate;
+
 use super::{Month, MonthError};
 
 /// Why partitions could not be made, dropped or read.
@@ -70,6 +72,22 @@ pub enum PartitionError {
         /// The partition.
         partition: String,
     },
+    /// Nobody knows which months are past retention.
+    #[error(
+        "make or drop partitions: it is {here} by this machine's clock, and {there} by the server's\n\
+         help: set the clock that is wrong"
+    )]
+    Clock {
+        /// The day here, UTC.
+        here: NaiveDate,
+        /// The day there, UTC.
+        there: NaiveDate,
+    },
+    /// Something else still needs the months that are past retention.
+    #[error(
+        "drop partitions: {0}\nhelp: end the sync, or let the projection catch up; then drop them"
+    )]
+    Held(&'static str),
     /// Entries dated today would fail.
     #[error(
         "{table} has no partition for {month}\n\

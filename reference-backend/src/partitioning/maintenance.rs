@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::catalogue::{self, ENTRY_TABLES, Partition};
 use super::check::{Finding, check, months_ahead};
-use super::{Month, PartitionError, ddl, manager, retention};
+use super::{Month, PartitionError, ddl, hold, manager, retention};
 use crate::config::{self, Config};
 use crate::db::Databases;
 
@@ -42,18 +42,25 @@ pub async fn maintain(
     if on_replica(&mut connection).await? {
         return skipped("the server is a replica; its primary's partitions come by themselves");
     }
+    hold::agree_on_day(&mut connection, today).await?;
     let config = &config.partitions;
     let current = Month::of(today);
     let months = config.retention_months;
-    let (made, dropped) = ddl::alone(&mut connection, config, async |connection| {
+    let (made, dropped, held) = ddl::alone(&mut connection, config, async |connection| {
         let (kept, ahead) = (current.minus(months), config.months_ahead);
         // What can be booked comes first: a drop that fails must not cost the months ahead.
         let made = manager::create_ahead(connection, kept, current, ahead, config).await?;
+        let nothing = retention::expired(connection, current, months).await?.is_empty();
+        let held = if nothing { None } else { hold::held(connection, databases, config).await? };
+        if held.is_some() {
+            return Ok((made, Vec::new(), held));
+        }
         let dropped = retention::drop_found(connection, current, months, config).await?;
-        Ok((made, dropped))
+        Ok((made, dropped, None))
     })
     .await?;
-    let findings = check(&mut connection, current, config).await?;
+    let mut findings = check(&mut connection, current, config).await?;
+    findings.extend(held.map(Finding::Held));
     for finding in &findings {
         warn!("partitions: {finding}");
     }

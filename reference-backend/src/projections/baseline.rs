@@ -1,14 +1,14 @@
 //! What each account was before the store's first event of it, put into the side table of a rebuild.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
-use serde::Serialize;
 use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::ProjectionError;
+use super::accounts_at::Categories;
 use crate::db::{Database, Databases};
 use crate::domain::CashAccount;
 
@@ -50,14 +50,7 @@ const INSERT: &str = "\
 #[derive(Debug, Default)]
 struct History {
     last_entry_date: Option<NaiveDate>,
-    doc: Doc,
-}
-
-/// The document of a summary.
-#[derive(Debug, Default, Serialize)]
-struct Doc {
-    revenue_categories: BTreeSet<String>,
-    expense_categories: BTreeSet<String>,
+    doc: Categories,
 }
 
 impl Baselines {

@@ -29,14 +29,18 @@ pub enum ProjectionError {
 }
 
 impl ProjectionError {
-    /// Whether rows themselves break a rule of their table. A missing partition has the code of a broken CHECK too, but names
-    /// no constraint: it lies not in the event, and ends when someone makes the partition.
+    /// Whether rows themselves break a rule of their table. A missing partition does not lie in the event, and ends when someone
+    /// makes the partition.
     pub(super) fn is_broken_rule(&self) -> bool {
+        let code = self.database_error().and_then(DatabaseError::code);
+        code.is_some_and(|code| code.starts_with("23")) && !self.is_missing_partition()
+    }
+
+    /// Whether a row's day has no partition. That has the code of a broken CHECK, but names no constraint.
+    pub(super) fn is_missing_partition(&self) -> bool {
         const CHECK_VIOLATION: &str = "23514";
         self.database_error().is_some_and(|error| {
-            error.code().is_some_and(|code| {
-                code.starts_with("23") && (code != CHECK_VIOLATION || error.constraint().is_some())
-            })
+            error.code().as_deref() == Some(CHECK_VIOLATION) && error.constraint().is_none()
         })
     }
 

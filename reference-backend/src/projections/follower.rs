@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
 use metrics::{Counter, Histogram, counter, histogram};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -17,6 +18,7 @@ use crate::config;
 use crate::db::{Databases, Lsn};
 use crate::domain::RecordedEvent;
 use crate::events::{Positions, Shard, Slice, Subscription, halves};
+use crate::partitioning::Month;
 use crate::pubsub::Flow;
 
 pub(super) struct Follower {
@@ -32,6 +34,8 @@ pub(super) struct Follower {
     progress: Arc<Progress>,
     observer: Arc<dyn Observer>,
     config: config::Projections,
+    /// `partitions.retention_months`.
+    kept_months: u32,
     stop: CancellationToken,
     /// Failed tries in a row.
     failures: u32,
@@ -59,7 +63,7 @@ impl Follower {
         db: &Databases,
         subscription: Subscription,
         (progress, observer): (Arc<Progress>, Arc<dyn Observer>),
-        config: &config::Projections,
+        config: &config::Config,
         stop: CancellationToken,
     ) -> Self {
         let projection = progress.projection;
@@ -73,7 +77,8 @@ impl Follower {
             told: progress.positions(),
             progress,
             observer,
-            config: config.clone(),
+            config: config.projections.clone(),
+            kept_months: config.partitions.retention_months,
             stop,
             failures: 0,
             events: counter!("backend_projection_events_total", "projection" => projection.name()),
@@ -125,12 +130,13 @@ impl Follower {
                     }
                 },
                 Err(error) => {
-                    if self.set_aside(&part, &error).await {
+                    let lasts = self.lasts(&error, &part);
+                    if lasts && self.set_aside(&part, &error).await {
                         continue;
                     }
-                    let smaller = smaller(part, &error);
-                    // A broken rule does not pass with time: the search for the event goes on at once.
-                    if smaller.len() == 1 || !error.is_broken_rule() {
+                    let smaller = smaller(part, lasts || error.is_timeout());
+                    // What does not pass with time: the search for the event goes on at once.
+                    if smaller.len() == 1 || !lasts {
                         self.failed(&error).await;
                     }
                     parts.extend(smaller);
@@ -167,9 +173,19 @@ impl Follower {
         Ok(lsn)
     }
 
-    /// Sets a lone event aside if its rows break a rule; whether that was so and is done.
+    /// Whether an error lies in an event of the part: its rows break a rule, or its month is past retention, for which nobody
+    /// will make a partition again.
+    fn lasts(&self, error: &ProjectionError, part: &[Slice]) -> bool {
+        let kept_from = Month::of(Utc::now().date_naive()).minus(self.kept_months).first_day();
+        let mut events = part.iter().flat_map(|slice| slice.events());
+        error.is_broken_rule()
+            || error.is_missing_partition()
+                && events.any(|event| event.event.entry().date < kept_from)
+    }
+
+    /// Sets an event aside, if it is alone, because of an error that lies in it; whether that was so and is done.
     async fn set_aside(&mut self, part: &[Slice], error: &ProjectionError) -> bool {
-        let ([slice], true) = (part, error.is_broken_rule()) else { return false };
+        let [slice] = part else { return false };
         let [event] = slice.events() else { return false };
         let (name, shard, position) = (self.projection.name(), slice.shard(), event.position);
         match self.transaction(Change::DeadLetter(event, &error.to_string()), part).await {
@@ -277,8 +293,7 @@ impl Follower {
 }
 
 /// What to try after a part could not be written, the last of these first: halves where less at a time may help.
-fn smaller(part: Vec<Slice>, error: &ProjectionError) -> Vec<Vec<Slice>> {
-    let divides = error.is_broken_rule() || error.is_timeout();
+fn smaller(part: Vec<Slice>, divides: bool) -> Vec<Vec<Slice>> {
     if !divides {
         return vec![part];
     }

@@ -8,7 +8,9 @@ mod accounts_at;
 mod balances;
 mod baseline;
 mod booking;
+mod caught_up;
 mod checkpoint;
+mod days;
 mod dead_letter;
 mod finance;
 mod follower;
@@ -24,6 +26,7 @@ mod watcher;
 
 pub(crate) use accounts_at::{ACCOUNTS_AT, AccountAt, Categories, shards_of};
 pub use booking::{Booking, booking};
+pub(crate) use caught_up::books_caught_up;
 pub use checkpoint::ProjectionError;
 pub use name::{Projection, UnknownProjection};
 pub use observer::Observer;

@@ -4,22 +4,24 @@
 //! balances of months past retention. So these stand as they are, and are what the rest is computed from:
 //! - an entry whose id a command cannot have is history, and stays; every other is an event's, or goes;
 //! - a day within the kept months is the sum of its entries; the first of them opens as the last day before it closed, or, if
-//!   there is none, as it does now.
+//!   there is none, as it does now. Months past retention stand, also while they are still there.
 //!
 //! Each step keeps the projection out by the lock of its checkpoints, so it sees exactly the events up to there; where it changes
-//! something, it raises the shard's epoch. Events that the projection set aside stay set aside.
+//! something, it raises the shard's epoch. Events that the projection set aside are tried again, each alone; what the tables
+//! still do not take stays set aside.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
+use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::balances::{Added, Balance, add};
-use super::finance::{insert_events, write_balances};
-use super::{Projection, checkpoint};
+use super::balances::{Balance, Rebuilt, rebuild};
+use super::finance::insert_events;
+use super::{Projection, ProjectionError, checkpoint, days};
 use crate::config::Config;
-use crate::db::{Database, Databases};
+use crate::db::{self, Database, Databases};
 use crate::domain::{Event, OrgId, PropertyId, RecordedEvent};
 use crate::events::{Shard, read_organisations};
 use crate::partitioning;
@@ -38,6 +40,8 @@ pub struct Corrected {
     pub days_removed: u64,
     /// Days that were missing, or other than their entries; written.
     pub days_written: u64,
+    /// Events that had been set aside and are in the tables now.
+    pub dead_letters_settled: u64,
 }
 
 impl Corrected {
@@ -50,6 +54,7 @@ impl Corrected {
         self.entries_written += other.entries_written;
         self.days_removed += other.days_removed;
         self.days_written += other.days_written;
+        self.dead_letters_settled += other.dead_letters_settled;
     }
 }
 
@@ -79,7 +84,9 @@ pub async fn rebuild_finance(config: &Config) -> anyhow::Result<Corrected> {
             // The last step takes what belongs to nobody, too.
             to: ids.last().copied().unwrap_or(i64::MAX),
         };
-        all.add(step.run(finance).await?);
+        let (corrected, settled) = step.run(finance).await?;
+        remove_letters(config, &settled).await?;
+        all.add(corrected);
         match ids.last() {
             Some(last) => after = *last,
             None => break,
@@ -100,53 +107,47 @@ struct Step {
 
 /// Revenue or not, organisation, date, id, property, category, cents, recorded at.
 type EntryRow = (bool, i64, NaiveDate, Uuid, Uuid, String, i64, DateTime<Utc>);
-type Days = BTreeMap<(i64, Uuid), BTreeMap<NaiveDate, Balance>>;
+type Days = BTreeMap<(i64, Uuid), Vec<Balance>>;
 
-/// Ids of version 8 are history's.
+/// Of the same days as the events that they are held against. Ids of version 8 are history's.
 const ENTRIES: &str = "\
     SELECT * FROM ( \
         SELECT true, org_id, date, id, property_id, category, amount_cents, recorded_at \
-        FROM revenues_partitioned WHERE org_id BETWEEN $1 AND $2 \
-        UNION ALL \
-        SELECT false, org_id, date, id, property_id, category, amount_cents, recorded_at \
-        FROM expenses_partitioned WHERE org_id BETWEEN $1 AND $2) e \
-    WHERE substr(id::text, 15, 1) <> '8'";
-
-const SUMS: &str = "\
-    SELECT org_id, property_id, date, sum(revenue)::bigint, sum(expense)::bigint FROM ( \
-        SELECT org_id, property_id, date, amount_cents AS revenue, 0 AS expense \
         FROM revenues_partitioned WHERE org_id BETWEEN $1 AND $2 AND date >= $3 \
         UNION ALL \
-        SELECT org_id, property_id, date, 0, amount_cents \
+        SELECT false, org_id, date, id, property_id, category, amount_cents, recorded_at \
         FROM expenses_partitioned WHERE org_id BETWEEN $1 AND $2 AND date >= $3) e \
-    GROUP BY org_id, property_id, date";
+    WHERE substr(id::text, 15, 1) <> '8'";
 
 const DAYS: &str = "\
     SELECT org_id, property_id, date, opening_cents, revenue_cents, expense_cents \
-    FROM daily_cash_balances_partitioned WHERE org_id BETWEEN $1 AND $2";
+    FROM daily_cash_balances_partitioned WHERE org_id BETWEEN $1 AND $2 ORDER BY date";
 
 impl Step {
-    async fn run(&self, finance: &PgPool) -> anyhow::Result<Corrected> {
+    async fn run(&self, finance: &PgPool) -> anyhow::Result<(Corrected, Vec<Letter>)> {
         let mut transaction = finance.begin().await?;
         sqlx::raw_sql("LOCK TABLE projection_checkpoints IN SHARE ROW EXCLUSIVE MODE")
             .execute(&mut *transaction)
             .await?;
         let mut touched = BTreeSet::new();
-        let mut corrected = self.correct_entries(&mut transaction, &mut touched).await?;
+        let (mut corrected, settled) = self.correct_entries(&mut transaction, &mut touched).await?;
         corrected.add(self.correct_days(&mut transaction, &mut touched).await?);
         if !corrected.any() {
             transaction.rollback().await?;
-            return Ok(corrected);
+            return Ok((corrected, settled));
         }
         for shard in touched {
             checkpoint::correct(&mut transaction, Projection::Finance, shard).await?;
         }
         transaction.commit().await?;
-        Ok(corrected)
+        Ok((corrected, settled))
     }
 
-    /// The events whose entries must be there.
-    async fn events(&self, finance: &mut PgConnection) -> anyhow::Result<Vec<RecordedEvent>> {
+    /// The events that were set aside, and those whose entries must be there.
+    async fn events(
+        &self,
+        finance: &mut PgConnection,
+    ) -> anyhow::Result<(Vec<RecordedEvent>, Vec<RecordedEvent>)> {
         let positions = checkpoint::read(&mut *finance, Projection::Finance).await?.positions;
         let aside: Vec<(i16, i64)> = sqlx::query_as(
             "SELECT shard, position FROM projection_dead_letters WHERE projection = $1",
@@ -158,26 +159,28 @@ impl Step {
         let mut events = read_organisations(&self.store, self.from, self.to).await?;
         events.retain(|event| {
             let shard = Shard::of(event.org);
-            event.position <= positions[shard.index()]
-                && event.event.entry().date >= self.first_day
-                && !aside.contains(&(shard.number(), event.position))
+            event.position <= positions[shard.index()] && event.event.entry().date >= self.first_day
         });
-        Ok(events)
+        let is_aside = |event: &RecordedEvent| {
+            aside.contains(&(Shard::of(event.org).number(), event.position))
+        };
+        Ok(events.into_iter().partition(is_aside))
     }
 
     async fn correct_entries(
         &self,
         finance: &mut PgConnection,
         touched: &mut BTreeSet<Shard>,
-    ) -> anyhow::Result<Corrected> {
-        let events = self.events(finance).await?;
-        let found: Vec<EntryRow> =
-            sqlx::query_as(ENTRIES).bind(self.from).bind(self.to).fetch_all(&mut *finance).await?;
+    ) -> anyhow::Result<(Corrected, Vec<Letter>)> {
+        let (aside, events) = self.events(finance).await?;
+        let found = sqlx::query_as(ENTRIES).bind(self.from).bind(self.to).bind(self.first_day);
+        let found: Vec<EntryRow> = found.fetch_all(&mut *finance).await?;
         let wanted: BTreeMap<EntryRow, &RecordedEvent> =
             events.iter().map(|event| (row_of(event), event)).collect();
         let found: BTreeSet<EntryRow> = found.into_iter().collect();
-        let mut corrected = Corrected::default();
-        for row in found.iter().filter(|row| !wanted.contains_key(*row)) {
+        let (mut corrected, settled) = settle(finance, &aside, &found, touched).await?;
+        let aside: BTreeSet<EntryRow> = aside.iter().map(row_of).collect();
+        for row in found.iter().filter(|row| !wanted.contains_key(*row) && !aside.contains(*row)) {
             let remove = if row.0 { REMOVE_REVENUE } else { REMOVE_EXPENSE };
             let remove = sqlx::query(remove).bind(row.1).bind(row.2).bind(row.3);
             corrected.entries_removed += remove.execute(&mut *finance).await?.rows_affected();
@@ -186,9 +189,9 @@ impl Step {
         let missing = wanted.iter().filter(|(row, _)| !found.contains(*row));
         let missing: Vec<&RecordedEvent> = missing.map(|(_, event)| *event).collect();
         insert_events(finance, &missing).await?;
-        corrected.entries_written = missing.len() as u64;
+        corrected.entries_written += missing.len() as u64;
         touched.extend(missing.iter().map(|event| Shard::of(event.org)));
-        Ok(corrected)
+        Ok((corrected, settled))
     }
 
     async fn correct_days(
@@ -196,44 +199,25 @@ impl Step {
         finance: &mut PgConnection,
         touched: &mut BTreeSet<Shard>,
     ) -> anyhow::Result<Corrected> {
-        let (mut wanted, mut found) = (self.sums(finance).await?, self.days(finance).await?);
+        let range = (self.from, self.to);
+        let mut wanted = days::of_organisations(finance, range, self.first_day).await?;
+        let mut found = self.days(finance).await?;
         let accounts: BTreeSet<_> = wanted.keys().chain(found.keys()).copied().collect();
         let mut corrected = Corrected::default();
         for account in accounts {
             let stored = found.remove(&account).unwrap_or_default();
             let sums = wanted.remove(&account).unwrap_or_default();
-            let Difference { written, removed } = difference(&stored, &sums, self.first_day);
-            if written.is_empty() && removed.is_empty() {
+            let rebuilt = rebuild(&stored, self.first_day, self.first_day, &sums);
+            if rebuilt == Rebuilt::default() {
                 continue;
             }
             let org = OrgId::new(account.0)?;
             touched.insert(Shard::of(org));
-            corrected.days_removed += removed.len() as u64;
-            corrected.days_written += written.len() as u64;
-            let remove = sqlx::query(REMOVE_DAYS).bind(account.0).bind(account.1).bind(removed);
-            remove.execute(&mut *finance).await?;
-            let key = (org, PropertyId::from(account.1));
-            write_balances(finance, written.into_iter().map(|row| (key, row)).collect()).await?;
+            corrected.days_removed += rebuilt.gone.len() as u64;
+            corrected.days_written += rebuilt.changed.len() as u64;
+            days::put_right(finance, (org, PropertyId::from(account.1)), rebuilt).await?;
         }
         Ok(corrected)
-    }
-
-    async fn sums(
-        &self,
-        finance: &mut PgConnection,
-    ) -> sqlx::Result<BTreeMap<(i64, Uuid), BTreeMap<NaiveDate, Added>>> {
-        let rows: Vec<(i64, Uuid, NaiveDate, i64, i64)> = sqlx::query_as(SUMS)
-            .bind(self.from)
-            .bind(self.to)
-            .bind(self.first_day)
-            .fetch_all(finance)
-            .await?;
-        let mut sums: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
-        for (org, property, date, revenue_cents, expense_cents) in rows {
-            let added = Added { revenue_cents, expense_cents };
-            sums.entry((org, property)).or_default().insert(date, added);
-        }
-        Ok(sums)
     }
 
     async fn days(&self, finance: &mut PgConnection) -> sqlx::Result<Days> {
@@ -242,9 +226,67 @@ impl Step {
         let mut days = Days::new();
         for (org, property, date, opening_cents, revenue_cents, expense_cents) in rows {
             let balance = Balance { date, opening_cents, revenue_cents, expense_cents };
-            days.entry((org, property)).or_default().insert(date, balance);
+            days.entry((org, property)).or_default().push(balance);
         }
         Ok(days)
+    }
+}
+
+const REMOVE_LETTER: &str = "\
+    DELETE FROM projection_dead_letters WHERE projection = $1 AND shard = $2 AND position = $3";
+
+/// Where an event stands that was set aside: shard and position.
+type Letter = (i16, i64);
+
+/// Only an administrator can: the role that projects may add to them alone. After the commit of what makes them needless; if this
+/// is broken off, the next rebuild finds their entries there.
+async fn remove_letters(config: &Config, settled: &[Letter]) -> anyhow::Result<()> {
+    if settled.is_empty() {
+        return Ok(());
+    }
+    let mut finance = db::admin(config, Database::Finance).await?;
+    for (shard, position) in settled {
+        let remove = sqlx::query(REMOVE_LETTER).bind(Projection::Finance.name());
+        remove.bind(shard).bind(position).execute(&mut finance).await?;
+    }
+    Ok(finance.close().await?)
+}
+
+/// Writes what was set aside, as far as the tables take it now; which that was.
+async fn settle(
+    finance: &mut PgConnection,
+    aside: &[RecordedEvent],
+    found: &BTreeSet<EntryRow>,
+    touched: &mut BTreeSet<Shard>,
+) -> anyhow::Result<(Corrected, Vec<Letter>)> {
+    let (mut corrected, mut settled) = (Corrected::default(), Vec::new());
+    for event in aside {
+        let is_there = found.contains(&row_of(event));
+        if !is_there && !is_taken(finance, event).await? {
+            continue;
+        }
+        let shard = Shard::of(event.org);
+        settled.push((shard.number(), event.position));
+        corrected.dead_letters_settled += 1;
+        corrected.entries_written += u64::from(!is_there);
+        touched.insert(shard);
+    }
+    Ok((corrected, settled))
+}
+
+/// Writes an event's entry in a savepoint; whether its table took it.
+async fn is_taken(
+    finance: &mut PgConnection,
+    event: &RecordedEvent,
+) -> Result<bool, ProjectionError> {
+    let mut savepoint = finance.begin().await?;
+    match insert_events(&mut savepoint, &[event]).await.map_err(ProjectionError::from) {
+        Ok(()) => savepoint.commit().await.map(|()| true).map_err(ProjectionError::from),
+        Err(error) if error.is_broken_rule() || error.is_missing_partition() => {
+            savepoint.rollback().await?;
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -252,9 +294,6 @@ const REMOVE_REVENUE: &str =
     "DELETE FROM revenues_partitioned WHERE org_id = $1 AND date = $2 AND id = $3";
 const REMOVE_EXPENSE: &str =
     "DELETE FROM expenses_partitioned WHERE org_id = $1 AND date = $2 AND id = $3";
-const REMOVE_DAYS: &str = "\
-    DELETE FROM daily_cash_balances_partitioned \
-    WHERE org_id = $1 AND property_id = $2 AND date = ANY($3)";
 
 /// An event as its entry's row.
 fn row_of(event: &RecordedEvent) -> EntryRow {
@@ -269,66 +308,4 @@ fn row_of(event: &RecordedEvent) -> EntryRow {
         entry.amount.cents(),
         event.recorded_at,
     )
-}
-
-/// What makes an account's days right.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Difference {
-    written: Vec<Balance>,
-    removed: Vec<NaiveDate>,
-}
-
-/// From the first kept day on; earlier days stand as they are.
-fn difference(
-    stored: &BTreeMap<NaiveDate, Balance>,
-    sums: &BTreeMap<NaiveDate, Added>,
-    first_day: NaiveDate,
-) -> Difference {
-    let before = stored.range(..first_day).next_back().map(|(_, row)| *row);
-    let opening = before.map(|row| row.closing_cents());
-    let opening_cents =
-        opening.or_else(|| stored.values().next().map(|row| row.opening_cents)).unwrap_or(0);
-    // An empty day that closes as the first one has to open.
-    let earlier = first_day.pred_opt().unwrap_or(first_day);
-    let earlier = Balance { date: earlier, opening_cents, revenue_cents: 0, expense_cents: 0 };
-    let wanted = add(&[earlier], sums);
-    let removed = stored.range(first_day..).map(|(date, _)| *date);
-    let removed = removed.filter(|date| !sums.contains_key(date)).collect();
-    let written = wanted.into_iter().filter(|row| stored.get(&row.date) != Some(row)).collect();
-    Difference { written, removed }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn day(n: u32) -> NaiveDate {
-        NaiveDate::from_ymd_opt(2026, 11, n).unwrap()
-    }
-
-    fn row(n: u32, opening_cents: i64, revenue_cents: i64) -> (NaiveDate, Balance) {
-        (day(n), Balance { date: day(n), opening_cents, revenue_cents, expense_cents: 0 })
-    }
-
-    fn sum(n: u32, revenue_cents: i64) -> (NaiveDate, Added) {
-        (day(n), Added { revenue_cents, expense_cents: 0 })
-    }
-
-    #[test]
-    fn days_before_the_kept_months_stand_and_carry_over() {
-        let stored =
-            BTreeMap::from([row(3, 50, 7), row(10, 57, 1), row(11, 99, 1), row(12, 60, 4)]);
-        let sums = BTreeMap::from([sum(10, 1), sum(12, 4)]);
-        let found = difference(&stored, &sums, day(5));
-        assert_eq!(found.removed, [day(11)], "no entry makes it");
-        assert_eq!(found.written, [row(12, 58, 4).1]);
-    }
-
-    #[test]
-    fn money_from_before_the_books_stays() {
-        let stored = BTreeMap::from([row(10, 50, 1)]);
-        let sums = BTreeMap::from([sum(10, 1), sum(11, 2)]);
-        let found = difference(&stored, &sums, day(5));
-        assert_eq!(found, Difference { written: vec![row(11, 51, 2).1], removed: vec![] });
-    }
 }

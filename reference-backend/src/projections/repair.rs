@@ -15,11 +15,11 @@ use sqlx::types::Json;
 use tracing::info;
 use uuid::Uuid;
 
-use super::Projection;
 use super::accounts_at::{ACCOUNTS_AT, AccountAt, Categories, shards_of};
 use super::balances::{Added, rebuild};
 use super::checkpoint::correct;
-use super::finance::{read_balances, write_balances};
+use super::finance::read_balances;
+use super::{Projection, days};
 use crate::db::{Database, Databases};
 use crate::domain::{OrgId, PropertyId};
 use crate::events::Shard;
@@ -100,18 +100,6 @@ async fn end(transaction: PgTransaction<'_>, changed: u64) -> Result<u64, Repair
     Ok(changed)
 }
 
-const ENTRIES: &str = "\
-    SELECT date, sum(revenue)::bigint, sum(expense)::bigint FROM ( \
-        SELECT date, amount_cents AS revenue, 0 AS expense \
-        FROM revenues_partitioned WHERE org_id = $1 AND property_id = $2 AND date >= $3 \
-        UNION ALL \
-        SELECT date, 0, amount_cents \
-        FROM expenses_partitioned WHERE org_id = $1 AND property_id = $2 AND date >= $3) AS both_sides \
-    GROUP BY date";
-
-const REMOVE_DAYS: &str = "\
-    DELETE FROM daily_cash_balances_partitioned WHERE org_id = $1 AND property_id = $2 AND date = ANY($3)";
-
 /// More months than any table has.
 const MONTHS_EVER: u32 = 1_200;
 
@@ -131,22 +119,11 @@ async fn repair_balances(
     let account = (org, property);
     let whole = BTreeMap::from([(account, BTreeMap::from([(from, Added::default())]))]);
     let stored = read_balances(&mut transaction, &whole).await?.remove(&account);
-    let sums: Vec<(NaiveDate, i64, i64)> = sqlx::query_as(ENTRIES)
-        .bind(org.get())
-        .bind(property.uuid())
-        .bind(from.max(covered))
-        .fetch_all(&mut *transaction)
-        .await?;
-    let sums = sums
-        .into_iter()
-        .map(|(date, revenue_cents, expense_cents)| (date, Added { revenue_cents, expense_cents }));
-    let rebuilt = rebuild(&stored.unwrap_or_default(), from, covered, &sums.collect());
+    let sums = days::of_account(&mut transaction, account, from.max(covered)).await?;
+    let rebuilt = rebuild(&stored.unwrap_or_default(), from, covered, &sums);
     let changed = (rebuilt.changed.len() + rebuilt.gone.len()) as u64;
     if changed > 0 {
-        let remove = sqlx::query(REMOVE_DAYS).bind(org.get()).bind(property.uuid());
-        remove.bind(rebuilt.gone).execute(&mut *transaction).await?;
-        let rows = rebuilt.changed.into_iter().map(|row| (account, row)).collect();
-        write_balances(&mut transaction, rows).await?;
+        days::put_right(&mut transaction, account, rebuilt).await?;
     }
     end(transaction, changed).await
 }

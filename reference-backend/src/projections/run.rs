@@ -52,7 +52,7 @@ impl Projections {
             let subscription = events.subscribe(db, begun.positions);
             let told = (Arc::clone(&progress), Arc::clone(&observer));
             let stop = inner.stop.clone();
-            let follower = Follower::new(db, subscription, told, &config.projections, stop.clone());
+            let follower = Follower::new(db, subscription, told, config, stop.clone());
             inner.spawn(follower.run());
             let pause = config.following.interval_ms.duration();
             let observer = Arc::clone(&observer);

@@ -83,17 +83,47 @@ impl Watcher {
         if positions.iter().zip(&self.told).any(|(found, told)| found < told) {
             self.begin_again(positions);
         }
+        let caught_up = self.catch_up(&found).await;
+        // Also where one shard fails: whoever waits for another's event has it.
+        self.progress.committed(self.told, found.lsn);
+        caught_up
+    }
+
+    /// Tells all that lies before the checkpoint.
+    async fn catch_up(&mut self, found: &Look) -> Result<(), ProjectionError> {
+        let positions = found.checkpoint.positions;
         while self.told.iter().zip(&positions).any(|(told, found)| told < found) {
-            let taken = self.subscription.take_up_to(positions, TAKE_EVENTS).await?;
+            let taken = match self.subscription.take_up_to(positions, TAKE_EVENTS).await {
+                Err(error) if error.lies_in_an_event() => {
+                    error!(%error, "{} passes over events that cannot be read", self.projection.name());
+                    self.failures.increment(1);
+                    self.pass_over(positions);
+                    return Ok(());
+                }
+                taken => taken?,
+            };
             if taken.is_empty() && self.pending.is_empty() {
                 // The checkpoint is ahead of the store, which was set back: the events may come yet.
                 return Err(ProjectionError::Moved);
             }
             self.pending.extend(taken);
-            self.tell_pending(&found).await;
+            self.tell_pending(found).await;
         }
-        self.progress.committed(self.told, found.lsn);
         Ok(())
+    }
+
+    /// Goes on from the checkpoint where events before it cannot be told: the tables hold them, and what is held in memory of
+    /// their shards is loaded from there again, as after an event that was set aside.
+    fn pass_over(&mut self, positions: Positions) {
+        for shard in Shard::all() {
+            let position = positions[shard.index()];
+            if self.told[shard.index()] < position {
+                self.observer.begin(self.projection, shard, position);
+            }
+        }
+        self.subscription.seek(positions);
+        self.pending.clear();
+        self.told = positions;
     }
 
     /// Tells what lies before the checkpoint, and keeps the rest.

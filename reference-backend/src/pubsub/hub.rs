@@ -17,6 +17,7 @@ use chrono::Utc;
 use metrics::{Counter, Gauge, counter, gauge};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -34,6 +35,8 @@ use crate::events::{ConsistencyToken, Feed, Positions, Shard};
 const BATCH: usize = 2_000;
 /// Wait after a failed read.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long a stream waits for a hub that has just begun.
+const START_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One thing for a browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +82,7 @@ impl Update {
 #[derive(Debug)]
 pub(crate) struct Hub {
     state: Mutex<State>,
+    begun: watch::Sender<Begun>,
     settings: Realtime,
     flow: Flow,
     lag: Lag,
@@ -99,6 +103,18 @@ struct State {
     closed: bool,
 }
 
+/// Which logs the hub knows its place in. A stream that joined before would miss what came between its look into the database
+/// and that place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Begun {
+    events: bool,
+    messages: bool,
+}
+
+impl Begun {
+    const BOTH: Self = Self { events: true, messages: true };
+}
+
 #[derive(Debug)]
 struct Listener {
     id: u64,
@@ -112,6 +128,8 @@ pub(crate) enum Refused {
     Full,
     /// The organisation has as many as one may.
     OrganisationFull,
+    /// The process begins, and does not know yet what it will hand out.
+    Starting,
     /// The process ends.
     Closed,
 }
@@ -129,6 +147,7 @@ impl Hub {
     pub(crate) fn new(settings: &Realtime) -> Self {
         Self {
             state: Mutex::default(),
+            begun: watch::Sender::default(),
             settings: settings.clone(),
             flow: Flow::of(REALTIME),
             lag: Lag::of(REALTIME),
@@ -140,6 +159,13 @@ impl Hub {
 
     pub(crate) fn settings(&self) -> &Realtime {
         &self.settings
+    }
+
+    /// Waits a moment for a process that has just begun; [`Hub::join`] says whether that was enough.
+    pub(crate) async fn begun(&self) {
+        let mut begun = self.begun.subscribe();
+        let both = begun.wait_for(|begun| *begun == Begun::BOTH);
+        let _ = tokio::time::timeout(START_PATIENCE, both).await;
     }
 
     /// Listens for an organisation from now on; "now" is the mark.
@@ -155,6 +181,9 @@ impl Hub {
         let mut state = self.state();
         if state.closed {
             return Err(Refused::Closed);
+        }
+        if *self.begun.borrow() != Begun::BOTH {
+            return Err(Refused::Starting);
         }
         if state.count >= self.settings.streams_max {
             return Err(Refused::Full);
@@ -185,7 +214,10 @@ impl Hub {
         let events = async {
             match &feed {
                 Some(feed) => self.follow_events(&db, feed, &stop).await,
-                None => stop.cancelled().await,
+                None => {
+                    self.begun.send_modify(|begun| begun.events = true);
+                    stop.cancelled().await;
+                }
             }
         };
         let messages = stop.run_until_cancelled(self.follow_messages(&db, poll));
@@ -196,6 +228,7 @@ impl Hub {
     async fn follow_events(&self, db: &Databases, feed: &Arc<Feed>, stop: &CancellationToken) {
         let heads = feed.heads();
         self.state().events = heads;
+        self.begun.send_modify(|begun| begun.events = true);
         let store = db.write(Database::EventStore).clone();
         let mut subscription = feed.subscribe(store, heads, self.settings.feed_batches);
         loop {
@@ -239,6 +272,7 @@ impl Hub {
             sleep(RETRY).await;
         };
         self.state().message = after;
+        self.begun.send_modify(|begun| begun.messages = true);
         loop {
             match messages_after(pool, Topic::RealtimeUpdates, after).await {
                 Ok(messages) if messages.is_empty() => sleep(poll).await,
@@ -403,7 +437,20 @@ mod tests {
 
     fn hub(settings: &str) -> Arc<Hub> {
         let config = Config::from_toml(&format!("[pubsub.realtime]\n{settings}")).unwrap();
-        Arc::new(Hub::new(&config.pubsub.realtime))
+        let hub = Hub::new(&config.pubsub.realtime);
+        hub.begun.send_replace(Begun::BOTH);
+        Arc::new(hub)
+    }
+
+    #[test]
+    fn nobody_joins_before_it_is_known_what_will_be_handed_out() {
+        let hub = hub("");
+        for begun in [Begun::default(), Begun { events: true, ..Begun::default() }] {
+            hub.begun.send_replace(begun);
+            assert_eq!(hub.join(org(1)).unwrap_err(), Refused::Starting);
+        }
+        hub.begun.send_modify(|begun| begun.messages = true);
+        assert!(hub.join(org(1)).is_ok());
     }
 
     fn tell(hub: &Hub, to: i64, position: i64) {

@@ -13,11 +13,10 @@ use uuid::Uuid;
 use crate::db::{Database, Databases, Freshness};
 use crate::domain::OrgId;
 use crate::events::Shard;
+use crate::projections::books_caught_up;
 
 /// Properties closed by one statement.
 const BATCH: i64 = 2_000;
-/// Time between two looks at how far the books are.
-const LOOK: Duration = Duration::from_millis(50);
 /// How long a night waits for the books.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -162,36 +161,12 @@ pub(super) async fn close(
     Ok(closed.rows_affected())
 }
 
-/// The last position of each shard: one look at the end of an index each.
-const HEADS: &str = "\
-    SELECT s.shard, coalesce((SELECT e.position FROM events AS e WHERE e.shard = s.shard \
-                              ORDER BY e.position DESC LIMIT 1), 0) AS position \
-    FROM unnest($1::smallint[]) AS s (shard)";
-
-/// Whether the books are short of a position in any shard.
-const BEHIND: &str = "\
-    SELECT EXISTS (SELECT FROM unnest($1::smallint[], $2::bigint[]) AS h (shard, position) \
-        LEFT JOIN projection_checkpoints AS c ON c.projection = 'finance' AND c.shard = h.shard \
-        WHERE coalesce(c.position, 0) < h.position)";
-
 /// Returns when the books hold all events of the shards that are acknowledged by now.
 pub(super) async fn wait_for_books(
     databases: &Databases,
     shards: impl Iterator<Item = Shard>,
     patience: Duration,
 ) -> Result<(), CloseError> {
-    let shards: Vec<i16> = shards.map(Shard::number).collect();
-    let heads: Vec<(i16, i64)> =
-        sqlx::query_as(HEADS).bind(shards).fetch_all(databases.write(Database::EventStore)).await?;
-    let (shards, positions): (Vec<i16>, Vec<i64>) = heads.into_iter().unzip();
-    let caught_up = async {
-        loop {
-            let behind = sqlx::query_scalar(BEHIND).bind(&shards).bind(&positions);
-            if !behind.fetch_one(databases.write(Database::Finance)).await? {
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    tokio::time::timeout(patience, caught_up).await.unwrap_or(Err(CloseError::BooksBehind))
+    let caught_up = books_caught_up(databases, shards, patience).await?;
+    caught_up.then_some(()).ok_or(CloseError::BooksBehind)
 }

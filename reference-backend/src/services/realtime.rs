@@ -80,6 +80,7 @@ async fn listen(
 ) -> Result<Response, Problem> {
     let last = last_event_id(&headers)?;
     // Joined before reading back: what is committed from here on comes through the seat.
+    app.realtime.begun().await;
     let (seat, now) = app.realtime.join(tenant.org)?;
     let settings = app.realtime.settings();
     let (begin, missed) = match last {
@@ -102,6 +103,7 @@ impl From<Refused> for Problem {
         Self::unavailable(match refused {
             Refused::Full => "this process has as many streams as it may",
             Refused::OrganisationFull => "the organisation has as many streams as it may",
+            Refused::Starting => "the process is starting",
             Refused::Closed => "the process is stopping",
         })
     }

@@ -8,6 +8,7 @@ mod categories;
 #[path = "../common/mod.rs"]
 mod common;
 mod consistency;
+mod dropping;
 mod event_store;
 mod following;
 mod forwarding;
@@ -33,6 +34,7 @@ mod readme;
 mod reads;
 mod realtime_browser;
 mod rebuild;
+mod rebuild_books;
 mod reload;
 mod replicas;
 mod reports;

@@ -1,5 +1,7 @@
 //! Days that are closed: with what the books said, once, and not before the books hold what was acknowledged.
 
+use std::time::{Duration, Instant};
+
 use chrono::{Days, NaiveDate};
 use reference_backend::config::Millis;
 use reference_backend::db::Databases;
@@ -10,6 +12,7 @@ use uuid::Uuid;
 use crate::common::{Cluster, property, today};
 use crate::http_server::{Server, first_property, json_of, populate, problem_of};
 use crate::tables::created;
+use crate::warming::Program;
 
 fn days_ago(days: u64) -> NaiveDate {
     today() - Days::new(days)
@@ -195,4 +198,47 @@ async fn no_day_is_closed_while_the_books_lack_an_acknowledged_entry() {
     };
     assert_eq!(figures(&closed), [0, 500, 0, 500, 0, 0]);
     server.stop().await;
+}
+
+/// The first run of the job: when it began, and how it ended.
+const FIRST_RUN: &str = "\
+    SELECT outcome FROM job_runs WHERE job = 'night-audit' ORDER BY scheduled_at LIMIT 1";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_night_that_could_not_be_closed_is_tried_again() {
+    let cluster = Cluster::start().await;
+    populate(&cluster).await;
+    let mut finance = cluster.admin("plimsoll_finance").await;
+    let mut health = cluster.admin("plimsoll_health_check").await;
+    let rename = "ALTER TABLE night_audits RENAME TO away";
+    sqlx::raw_sql(rename).execute(&mut finance).await.unwrap();
+    let every_second = "[jobs]\njitter_ms = 0\n[jobs.night_audit]\nschedule = \"* * * * * *\"\n";
+    let program = Program::serving(&cluster, &["cash"], every_second);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut outcome: Option<Option<String>> = None;
+    while outcome.is_none() {
+        assert!(Instant::now() < deadline, "it never ran");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        outcome = sqlx::query_scalar(FIRST_RUN).fetch_optional(&mut health).await.unwrap();
+    }
+    // Long enough for it to have met the missing table.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let back = "ALTER TABLE away RENAME TO night_audits";
+    sqlx::raw_sql(back).execute(&mut finance).await.unwrap();
+    let outcome = loop {
+        assert!(Instant::now() < deadline, "it never ended");
+        let found: Option<String> =
+            sqlx::query_scalar(FIRST_RUN).fetch_one(&mut health).await.unwrap();
+        match found {
+            Some(outcome) => break outcome,
+            None => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    assert_eq!(outcome, "done");
+    let closed: i64 = sqlx::query_scalar("SELECT count(*) FROM night_audits")
+        .fetch_one(&mut finance)
+        .await
+        .unwrap();
+    assert_eq!(closed, 8);
+    program.stop();
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reference_backend::db::Databases;
+use reference_backend::db::{Database, Databases};
 use reference_backend::events::{AppendError, EventStore};
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -220,4 +220,17 @@ async fn a_store_that_lacks_acknowledged_events_ends_the_program_at_once() {
     assert_eq!(status.code(), Some(1));
     assert!(log.contains("ends before its last acknowledged event"), "{log}");
     assert_eq!(stored(&cluster, key).await, [], "no position was given a second time");
+}
+
+#[tokio::test]
+async fn a_pooled_session_that_forgets_its_transaction_is_ended_by_the_server() {
+    let cluster = Cluster::start().await;
+    let db = Databases::connect(&cluster.config("").database).await.unwrap();
+    let patience = "SELECT current_setting('idle_in_transaction_session_timeout')";
+    for database in Database::ALL {
+        let found: String =
+            sqlx::query_scalar(patience).fetch_one(db.write(database)).await.unwrap();
+        assert_eq!(found, "30s", "{database:?}");
+    }
+    db.close().await;
 }
