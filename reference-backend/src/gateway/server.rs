@@ -51,6 +51,9 @@ pub enum ServeError {
     /// The event store cannot write.
     #[error(transparent)]
     EventStore(#[from] StartError),
+    /// Whose objects are kept cannot be told.
+    #[error("ask PostgreSQL which cluster it is: {0}")]
+    Cluster(#[source] sqlx::Error),
     /// The projections cannot follow.
     #[error("start the projections: {0}")]
     Projections(#[from] ProjectionError),
@@ -145,6 +148,9 @@ pub(crate) async fn open(
     let horizon = partitioning::horizon(databases.write(Database::Finance), today, kept).await?;
     let caches = Arc::new(Caches::new(&config.cache));
     let (writing, following) = take_part(config, hosted, &databases, &caches).await?;
+    let keeps = hosted.iter().any(|service| KEEPERS.contains(service));
+    let cluster = if keeps { Some(objects::cluster(&databases).await) } else { None };
+    let cluster = cluster.transpose().map_err(ServeError::Cluster)?;
     Ok(Arc::new(App {
         settings: ArcSwap::from_pointee(config.server.clone()),
         admission: Arc::new(Admission::new(config)),
@@ -152,7 +158,7 @@ pub(crate) async fn open(
         verifier: Verifier::new(secret, config.auth.leeway_seconds),
         databases,
         caches,
-        objects: Objects::new(&config.objects),
+        objects: Objects::new(&config.objects).of_cluster(cluster),
         writing,
         following,
         horizon: ArcSwap::from_pointee(horizon),
