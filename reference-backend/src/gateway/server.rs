@@ -89,7 +89,6 @@ pub async fn serve(
     let snapshot = settings.current();
     let config = &snapshot.config;
     let app = open(config, secret, hosted, metrics.clone()).await?;
-    app.retune(config);
     let live = Arc::clone(&app);
     settings.on_change(move |config| live.retune(config));
     let upkeep = TaskTracker::new();
