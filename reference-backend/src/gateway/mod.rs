@@ -9,6 +9,7 @@ mod extract;
 mod forward;
 mod fresh;
 mod guard;
+mod listen;
 mod meter;
 mod page;
 mod problem;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::serve::ListenerExt;
 use chrono::Utc;
 use metrics::counter;
 use secrecy::SecretString;
@@ -17,6 +16,7 @@ use super::app::{App, Following, Writing};
 use super::auth::Verifier;
 use super::forward::Targets;
 use super::guard::Admission;
+use super::listen;
 use super::router::router;
 use crate::cache::Caches;
 use crate::config::{Config, Settings};
@@ -209,19 +209,13 @@ async fn answer(
     let refused = |source| ServeError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
-    // An answer is one small packet; waiting to fill it only adds latency.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps Nagle's algorithm");
-        }
-    });
-    let drain = app.settings.load().drain_timeout_ms.duration();
-    let serving = axum::serve(listener, router(app, hosted))
-        .with_graceful_shutdown(stop.clone().cancelled_owned())
-        .into_future();
+    let settings = app.settings.load_full();
+    let drain = settings.drain_timeout_ms.duration();
+    let routes = router(app, hosted);
+    let serving = listen::serve(listener, routes, &settings, stop.clone());
     listening(bound);
     tokio::select! {
-        ended = serving => ended.map_err(refused),
+        () = serving => Ok(()),
         () = async { stop.cancelled().await; tokio::time::sleep(drain).await } => {
             tracing::warn!(after_ms = drain.as_millis(), "requests still in flight were cut off");
             Ok(())

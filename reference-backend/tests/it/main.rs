@@ -6,6 +6,7 @@ mod attachment_plans;
 mod branding;
 #[path = "../common/mod.rs"]
 mod common;
+mod connections;
 mod consistency;
 mod event_store;
 mod following;
