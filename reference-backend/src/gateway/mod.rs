@@ -12,6 +12,7 @@ mod guard;
 mod listen;
 mod meter;
 mod page;
+mod passing;
 mod problem;
 mod reply;
 mod router;

@@ -211,7 +211,7 @@ async fn answer(
     let bound = listener.local_addr().map_err(refused)?;
     let settings = app.settings.load_full();
     let drain = settings.drain_timeout_ms.duration();
-    let routes = router(app, hosted);
+    let routes = router(app, hosted, &stop);
     let serving = listen::serve(listener, routes, &settings, stop.clone());
     listening(bound);
     tokio::select! {

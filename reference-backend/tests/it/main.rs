@@ -10,6 +10,7 @@ mod connections;
 mod consistency;
 mod event_store;
 mod following;
+mod forwarded_uploads;
 mod forwarding;
 mod http_access;
 mod http_money;
