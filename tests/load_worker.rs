@@ -238,6 +238,18 @@ async fn a_target_that_is_not_there_is_all_errors() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_closes_after_each_answer_is_called_anew() {
+    let server = Server::start().await;
+    let mut scenario = scenario(&[("/close", 100.0)], 1);
+    scenario.load.in_flight_max = 1;
+    scenario.operations[0].expect.body_contains = Some("ok".into());
+    scenario.load.timeout = Micros::from_secs(10);
+    let (driven, _) = drive(&plan(scenario, &server.url)).await;
+    assert_accounts_for_everything(&driven.record);
+    assert_eq!((sum(&driven.record, 0).ok, server.count("/close")), (100, 100));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_leaves_what_it_told() {
     let server = Server::start().await;
     let plan = plan(scenario(&[("/ok/1", 100.0)], 20), &server.url);

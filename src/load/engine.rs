@@ -1,7 +1,7 @@
 //! The engine: goose runs the users and counts what they send. The only place that knows goose.
 //!
 //! goose's own users wait for each answer before they ask again, and so hide a slow server. Here every user is a goose
-//! user whose one transaction takes due arrivals from a channel that all share, until the schedule is at its end: who
+//! user whose one transaction takes due arrivals from a desk that all share, until the schedule is at its end: who
 //! comes late takes the next overdue arrival at once, and the wait is charged to its response time. Each request is
 //! also reported to goose, by the user itself, so that goose's count can be held against ours.
 
@@ -35,7 +35,7 @@ pub(crate) async fn attack(
         Box::pin(async move {
             let number = up.fetch_add(1, Ordering::SeqCst);
             if number + 1 == users {
-                // Whoever waited for this may be gone; then the users end by the closed channel.
+                // Whoever waited for this may be gone; then the process ends.
                 let _ = ready.send_async(()).await;
             }
             take_arrivals(user, number, &shared).await;
@@ -59,9 +59,10 @@ pub(crate) async fn attack(
 /// A user's whole life. Records on the user that goose gave: what a clone of it records may be lost.
 async fn take_arrivals(user: &mut GooseUser, number: usize, shared: &Shared) {
     // Reporting to goose comes after it: that, too, is the generator's own time.
-    let mut free_us = 0;
-    while let Ok(arrival) = shared.due.recv_async().await {
-        let Some(sent) = shared.serve(number, free_us, arrival).await else { continue };
+    let (mut line, mut free_us) = (shared.line(), 0);
+    while let Some(arrival) = shared.desk.take(number).await {
+        let sent = shared.serve(number, &mut line, free_us, arrival).await;
+        let Some(sent) = sent else { continue };
         free_us = sent.done_us;
         let operation = &shared.operations[arrival.operation];
         let counted = user

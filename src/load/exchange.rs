@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Request};
-
+use super::line::{Line, Outgoing};
 use crate::archive::Outcome;
 use crate::scenario::Expect;
 
@@ -49,22 +48,17 @@ impl Exchange {
 
 /// Sends a request and reads its answer to the end, or gives up after `timeout`.
 pub(crate) async fn exchange(
-    client: &Client,
-    request: Request,
+    line: &mut Line,
+    request: Outgoing,
     expect: &Expect,
     timeout: Duration,
 ) -> Exchange {
-    match tokio::time::timeout(timeout, answer_to(client, request)).await {
+    let answer = line.ask(request, expect.body_contains.is_some());
+    match tokio::time::timeout(timeout, answer).await {
         Err(_) => Exchange::failed(Answer::Timeout, "no answer in time"),
-        Ok(Err(error)) => Exchange::failed(Answer::Error, transport(&error)),
+        Ok(Err(broken)) => Exchange::failed(Answer::Error, broken.reason()),
         Ok(Ok((status, body))) => judge(status, &body, expect),
     }
-}
-
-async fn answer_to(client: &Client, request: Request) -> reqwest::Result<(u16, bytes::Bytes)> {
-    let response = client.execute(request).await?;
-    let status = response.status().as_u16();
-    Ok((status, response.bytes().await?))
 }
 
 fn judge(status: u16, body: &[u8], expect: &Expect) -> Exchange {
@@ -81,16 +75,6 @@ fn judge(status: u16, body: &[u8], expect: &Expect) -> Exchange {
 
 fn holds(body: &[u8], expected: Option<&str>) -> bool {
     expected.is_none_or(|text| String::from_utf8_lossy(body).contains(text))
-}
-
-fn transport(error: &reqwest::Error) -> &'static str {
-    if error.is_connect() {
-        "could not connect"
-    } else if error.is_body() || error.is_decode() {
-        "answer broke off"
-    } else {
-        "connection lost"
-    }
 }
 
 #[cfg(test)]

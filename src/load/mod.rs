@@ -1,10 +1,13 @@
 //! Load: a schedule of arrivals, sent by a worker process at their intended times, measured from intent.
 
 mod account;
+mod address;
+mod desk;
 mod drive;
 mod engine;
 mod exchange;
 mod frame;
+mod line;
 mod pacer;
 mod packed;
 mod recorder;

@@ -2,14 +2,18 @@
 
 use std::time::SystemTime;
 
-use reqwest::header::{
-    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderName,
-    InvalidHeaderValue,
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+    InvalidHeaderName, InvalidHeaderValue, USER_AGENT,
 };
-use reqwest::{Method, Request, Url};
+use hyper::{Method, Request, Uri};
 use uuid::Uuid;
 
+use super::address::Address;
 use super::frame::WorkerPlan;
+use super::line::Outgoing;
 use super::schedule::Arrival;
 use super::template::{Calendar, Directory, Values, json_template};
 use super::token::{TokenError, Tokens};
@@ -30,8 +34,8 @@ pub(crate) enum RequestError {
     HeaderValue(#[from] InvalidHeaderValue),
     #[error("address {address:?}: {reason}\nhelp: a target's url looks like http://127.0.0.1:8080")]
     Address { address: String, reason: String },
-    #[error("set up the HTTP client: {0}")]
-    Client(reqwest::Error),
+    #[error("load the certificates that this system trusts: {0}")]
+    Tls(std::io::Error),
     #[error(transparent)]
     Token(#[from] TokenError),
 }
@@ -39,14 +43,16 @@ pub(crate) enum RequestError {
 /// A request ready to be sent, and whom it is for.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) request: Request,
+    pub(crate) request: Outgoing,
     pub(crate) org: OrgId,
 }
 
 /// Everything that the requests of a run are made from.
 pub(crate) struct Requests {
     operations: Vec<Compiled>,
-    base_url: String,
+    address: Address,
+    /// Headers that every request has.
+    common: HeaderMap,
     tokens: Tokens,
     calendar: Calendar,
     directory: Box<dyn Directory>,
@@ -70,9 +76,12 @@ impl Requests {
         directory: Box<dyn Directory>,
     ) -> Result<Self, RequestError> {
         let operations = &plan.scenario.operations;
+        let example = operations.first().map_or("", |operation| &operation.request.path);
+        let address = Address::new(&plan.base_url, example)?;
         let requests = Self {
             operations: operations.iter().map(Compiled::new).collect::<Result<_, _>>()?,
-            base_url: plan.base_url.clone(),
+            common: common_headers(&address)?,
+            address,
             tokens: Tokens::new(&plan.auth)?,
             calendar: Calendar::new(plan.today),
             directory,
@@ -88,22 +97,24 @@ impl Requests {
     pub(crate) fn prepare(&self, arrival: &Arrival) -> Result<Prepared, RequestError> {
         let operation = &self.operations[arrival.operation];
         let values = Values::new(&*self.directory, &self.calendar, arrival);
-        let mut request = Request::new(operation.method.clone(), self.url(operation, &values)?);
-        self.set_headers(operation, arrival, &values, request.headers_mut())?;
+        let mut path = String::with_capacity(128);
+        values.render(&operation.path, &mut path);
+        let mut body = String::new();
         if let Some(template) = &operation.body {
-            let mut body = String::with_capacity(128);
+            body.reserve(128);
             values.render(template, &mut body);
-            *request.body_mut() = Some(body.into());
         }
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = operation.method.clone();
+        *request.uri_mut() = self.address.target(path)?;
+        request.headers_mut().clone_from(&self.common);
+        self.set_headers(operation, arrival, &values, request.headers_mut())?;
         Ok(Prepared { request, org: values.org })
     }
 
-    fn url(&self, operation: &Compiled, values: &Values<'_>) -> Result<Url, RequestError> {
-        let mut address = String::with_capacity(128);
-        address.push_str(&self.base_url);
-        values.render(&operation.path, &mut address);
-        Url::parse(&address)
-            .map_err(|error| RequestError::Address { address, reason: error.to_string() })
+    /// Where connections go.
+    pub(crate) fn server(&self) -> Uri {
+        self.address.server()
     }
 
     /// The scenario's own headers come last, so that they win.
@@ -155,6 +166,15 @@ impl Compiled {
     }
 }
 
+fn common_headers(address: &Address) -> Result<HeaderMap, InvalidHeaderValue> {
+    let user_agent = concat!("plimsoll/", env!("CARGO_PKG_VERSION"));
+    Ok(HeaderMap::from_iter([
+        (HOST, HeaderValue::try_from(address.host())?),
+        (USER_AGENT, HeaderValue::from_static(user_agent)),
+        (ACCEPT, HeaderValue::from_static("*/*")),
+    ]))
+}
+
 /// The method as it is sent.
 pub(crate) fn method(method: scenario::Method) -> Method {
     match method {
@@ -201,12 +221,12 @@ mod tests {
     fn an_event_carries_its_command_id_and_a_typed_body() {
         let plan = event_plan();
         let Prepared { request, org } = prepared(&plan);
-        assert_eq!(request.url().path(), format!("/v1/orgs/{org}/revenues"));
+        assert_eq!(request.uri(), format!("/v1/orgs/{org}/revenues").as_str());
         let command = CommandId::derive(plan.run.namespace(), 3).to_string();
         assert_eq!(request.headers()["idempotency-key"], command.as_str());
         assert_eq!(request.headers()["content-type"], "application/json");
-        let body: serde_json::Value =
-            serde_json::from_slice(request.body().unwrap().as_bytes().unwrap()).unwrap();
+        let body = request.into_body().into_inner().unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert!(body["amount_cents"].is_u64(), "{body}");
     }
 

@@ -1,13 +1,12 @@
 //! What a user does with an arrival: send it if there is still time, judge the answer, record both.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use reqwest::Client;
-use reqwest::redirect::Policy;
-
+use super::desk::Desk;
 use super::exchange::{Answer, Exchange, exchange};
 use super::frame::WorkerPlan;
+use super::line::{Dialer, Line};
 use super::pacer::expired;
 use super::recorder::{Fate, Recorder, Sample};
 use super::release::Clock;
@@ -22,12 +21,12 @@ use crate::scenario::Operation;
 pub(crate) struct Shared {
     pub(crate) operations: Vec<Operation>,
     pub(crate) recorder: Recorder,
-    /// Arrivals that are due; closed when the schedule is at its end.
-    pub(crate) due: flume::Receiver<Arrival>,
+    /// Where arrivals are had.
+    pub(crate) desk: Desk,
     /// Set before the first arrival is due.
     pub(crate) clock: OnceLock<Clock>,
     requests: Requests,
-    client: Client,
+    dialer: Arc<Dialer>,
     timeout: Duration,
 }
 
@@ -44,34 +43,34 @@ impl Shared {
     pub(crate) fn new(
         plan: &WorkerPlan,
         directory: Box<dyn Directory>,
-        due: flume::Receiver<Arrival>,
     ) -> Result<Self, RequestError> {
-        // One client, one pool of connections. A redirect is an answer like any other, a body is taken as it comes,
-        // and no proxy of the environment stands between the generator and its target.
-        let client = Client::builder()
-            .user_agent(concat!("plimsoll/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .no_proxy()
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .tcp_nodelay(true)
-            .build()
-            .map_err(RequestError::Client)?;
+        let users = plan.scenario.load.in_flight_max as usize;
+        let requests = Requests::new(plan, directory)?;
+        let dialer = Dialer::new(requests.server()).map_err(RequestError::Tls)?;
         Ok(Self {
             operations: plan.scenario.operations.clone(),
-            recorder: Recorder::new(plan.scenario.load.in_flight_max as usize),
-            due,
+            recorder: Recorder::new(users),
+            desk: Desk::new(users),
             clock: OnceLock::new(),
-            requests: Requests::new(plan, directory)?,
-            client,
+            requests,
+            dialer: Arc::new(dialer),
             timeout: plan.scenario.load.timeout.into(),
         })
     }
 
+    /// A connection to come, for one user.
+    pub(crate) fn line(&self) -> Line {
+        Line::new(Arc::clone(&self.dialer))
+    }
+
     /// Deals with an arrival to the end; `None` when it came too late to be sent. The user has been free since `free_us`.
-    pub(crate) async fn serve(&self, user: usize, free_us: u64, arrival: Arrival) -> Option<Sent> {
+    pub(crate) async fn serve(
+        &self,
+        user: usize,
+        line: &mut Line,
+        free_us: u64,
+        arrival: Arrival,
+    ) -> Option<Sent> {
         let clock = *self.clock.get().expect("the clock is set before the first arrival is due");
         let timeout_us = u64::try_from(self.timeout.as_micros()).unwrap_or(u64::MAX);
         if expired(arrival.intended_us, clock.now_us(), timeout_us) {
@@ -85,7 +84,7 @@ impl Shared {
         let (exchange, org) = match prepared {
             Ok(ready) => {
                 let expect = &operation.expect;
-                let exchange = exchange(&self.client, ready.request, expect, self.timeout).await;
+                let exchange = exchange(line, ready.request, expect, self.timeout).await;
                 (exchange, Some(ready.org))
             }
             // Every operation was rendered once before the start, so this is an odd value: an error of this arrival.

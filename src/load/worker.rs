@@ -21,6 +21,9 @@ use super::user::Shared;
 /// Open files of a worker that are no connections: pipes, the runtime's, and some to spare.
 const FILES_BESIDE_CONNECTIONS: u64 = 64;
 
+/// How many requests per second one thread is trusted with.
+const RATE_PER_THREAD: f64 = 25_000.0;
+
 /// Why a worker ended before its work was done.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -100,19 +103,29 @@ fn carry_out(
     }
     allow_open_files(plan.scenario.load.in_flight_max)?;
     let directory = directory(&plan).map_err(WorkerError::Plan)?;
-    let users = plan.scenario.load.in_flight_max as usize;
-    // Room for one arrival per user: what is due beyond that waits in the schedule, which costs nothing.
-    let (hand_over, due) = flume::bounded(users);
-    let shared =
-        Shared::new(&plan, directory, due).map_err(|e| WorkerError::Plan(e.to_string()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
+    let shared = Shared::new(&plan, directory).map_err(|e| WorkerError::Plan(e.to_string()))?;
+    let runtime = runtime(&plan)
         .map_err(|source| WorkerError::System { act: "start the runtime", source })?;
-    let outcome = runtime.block_on(run(&plan, Arc::new(shared), hand_over, orders, out));
+    let outcome = runtime.block_on(run(&plan, Arc::new(shared), orders, out));
     // Requests that are still in flight belong to nobody.
     runtime.shutdown_background();
     outcome
+}
+
+/// As few threads as carry the plan's rate: one that waits for everything at once wakes up least, and what it sends stays in
+/// one cache. Another would only take turns with the server when both share a machine.
+fn runtime(plan: &WorkerPlan) -> io::Result<tokio::runtime::Runtime> {
+    let rate: f64 = plan.scenario.operations.iter().map(|operation| operation.rate.get()).sum();
+    let wanted = (rate / plan.shard.count as f64 / RATE_PER_THREAD).ceil() as usize;
+    let threads = wanted.clamp(1, thread::available_parallelism().map_or(1, Into::into));
+    let mut builder = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if threads > 1 {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build()
 }
 
 /// A connection is an open file: without this, many users look like a server that does not accept them.
@@ -131,7 +144,6 @@ fn allow_open_files(users: u32) -> Result<(), WorkerError> {
 async fn run(
     plan: &WorkerPlan,
     shared: Arc<Shared>,
-    hand_over: flume::Sender<super::Arrival>,
     orders: &Orders,
     out: &Arc<Frames>,
 ) -> Result<(), WorkerError> {
@@ -153,9 +165,10 @@ async fn run(
         },
     }
     let clock = start(&shared, out)?;
-    let pacer = {
-        let (arrivals, shard) = (Schedule::new(&plan.scenario), plan.shard);
-        spawn("pacer", move || release(arrivals.filter(|a| shard.takes(a)), clock, &hand_over))?
+    let keeper = {
+        let (shared, shard) = (Arc::clone(&shared), plan.shard);
+        let arrivals = Schedule::new(&plan.scenario).filter(move |a| shard.takes(a));
+        tokio::spawn(async move { release(Box::new(arrivals), clock, &shared.desk).await })
     };
     let (finished, until_finished) = flume::bounded::<()>(0);
     let reporter = {
@@ -165,11 +178,20 @@ async fn run(
     let goose = tokio::select! {
         ended = &mut attack => ended.map_err(|e: EngineError| WorkerError::Generator(e.to_string()))?,
         order = orders.0.recv_async() => return Err(unexpected("nothing after go", order)),
+        failed = kept(keeper) => return Err(failed),
     };
     drop(finished);
-    join(pacer)?;
     let arrivals = join(reporter)??;
     out.send(&Frame::Done { goose, arrivals })
+}
+
+/// What became of the keeper, unless it did its work: then the users have theirs still to do.
+async fn kept(keeper: tokio::task::JoinHandle<io::Result<()>>) -> WorkerError {
+    match keeper.await {
+        Ok(Ok(())) => std::future::pending().await,
+        Ok(Err(source)) => WorkerError::System { act: "wait for the next arrival", source },
+        Err(_) => WorkerError::Generator("the keeper panicked".to_owned()),
+    }
 }
 
 /// Fixes second 0 and says so.

@@ -93,3 +93,34 @@ fn options_for_a_stack_are_refused_where_there_is_none() {
     let said = refused(&seldom("url = \"http://127.0.0.1:9\""), &["--keep-stack"], 2);
     assert!(said.contains("--keep-stack"), "{said}");
 }
+
+/// One request at a time, a fiftieth of a second each: 50/s at most, and 400/s are asked for. What was answered was answered
+/// well, so the gate would pass; but most of the load never reached the service.
+#[test]
+fn a_rate_that_cannot_be_offered_is_inconclusive_and_says_why() {
+    let place = Place::new();
+    let runtime = Runtime::new().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let app = Router::new().fallback(|| tokio::time::sleep(std::time::Duration::from_millis(20)));
+    runtime.spawn(async { axum::serve(listener, app).await });
+    let scenario = format!(
+        r#"
+name = "too-much"
+population = {{ organisations = 10 }}
+target = {{ url = "{url}" }}
+load = {{ arrivals = "constant", measure = "4s", in_flight_max = 1, timeout = "500ms" }}
+operation = [{{ name = "read", rate = "400/s", request.path = "/orgs/{{org}}" }}]
+gates = {{ all = ["error_rate < 50%"] }}
+"#
+    );
+    let output = place.run(&scenario).output().unwrap();
+    let (code, stdout, stderr) = texts(&output);
+    assert_eq!(code, Some(12), "{stdout}{stderr}");
+    let text = fs::read(place.out().join("result.json")).unwrap();
+    let result: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(result["verdict"], "inconclusive");
+    let said = format!("{stdout}{stderr}");
+    assert!(said.contains("dropped"), "{said}");
+    place.assert_clean();
+}

@@ -1,5 +1,10 @@
 //! A server that misbehaves on request, scenarios for it, and ways to drive a worker.
 
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each file of tests is a program of its own and uses a part of this"
+)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,6 +64,7 @@ impl Server {
             .route("/slow/{ms}", get(slow))
             .route("/stall", get(stall))
             .route("/broken", any(broken))
+            .route("/close", get(|| async { ([("connection", "close")], "ok") }))
             .layer(middleware::from_fn_with_state(Arc::clone(&seen), note))
             .with_state(Arc::clone(&seen));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -77,7 +77,7 @@ impl OrgCache {
             if self.floors.get(&org).await.is_none_or(|floor| version >= floor) {
                 return Ok((found, lookup));
             }
-            self.namespace.forget(org).await;
+            self.namespace.outdated(org).await;
         }
         // Each time someone else's load of an older record was joined.
         Ok((load(Freshness::Newest).await?, Lookup::Miss))
@@ -88,13 +88,23 @@ impl OrgCache {
         self.namespace.forget(org).await;
     }
 
-    /// Takes note of a committed update.
+    /// Takes note of a committed update, of this process or another; the same one may be told of again.
     pub(crate) async fn updated(&self, org: OrgId, version: Version) {
         let raise = async |held: Option<moka::Entry<OrgId, Version>>| {
             held.map_or(version, |held| held.into_value().max(version))
         };
         self.floors.entry(org).and_upsert_with(raise).await;
-        self.namespace.forget(org).await;
+        // What is put in after this look is held against the floor when it is read.
+        let held = self.namespace.peek(org).await;
+        let older = |record: &OrgRecord| record.version < version;
+        if held.is_some_and(|held| held.value.as_ref().is_none_or(older)) {
+            self.namespace.outdated(org).await;
+        }
+    }
+
+    /// Forgets all records: it is not known which were changed.
+    pub(crate) fn forget_all(&self) {
+        self.namespace.forget_all();
     }
 
     /// See [`Namespace::missing`].
@@ -141,5 +151,14 @@ mod tests {
         assert_eq!(shown(&late.await.unwrap().0), Version::new(2));
         let (held, lookup) = cache.read(org, Asker::Request, |_| async { Err(()) }).await.unwrap();
         assert_eq!((shown(&held), lookup), (Version::new(2), Lookup::Hit));
+
+        // Told once more of what is held, it stays; of a newer one, it goes.
+        cache.updated(org, Version::new(2)).await;
+        let again = cache.read(org, Asker::Request, |_| async { Err(()) }).await.unwrap();
+        assert_eq!((shown(&again.0), again.1), (Version::new(2), Lookup::Hit));
+        cache.updated(org, Version::new(3)).await;
+        let newer = cache.read(org, Asker::Request, |_| async { Ok::<_, ()>(record(3)) });
+        let newer = newer.await.unwrap();
+        assert_eq!((shown(&newer.0), newer.1), (Version::new(3), Lookup::Miss));
     }
 }

@@ -142,7 +142,7 @@ impl<L: Live> LiveCache<L> {
                 self.namespace.get_or_load(org, asker, held).await.map_err(LiveError::Load)?;
             match held.settle(org, &self.recent) {
                 Ok(()) => return Ok((held, lookup)),
-                Err(Outrun) => self.namespace.forget(org).await,
+                Err(Outrun) => self.namespace.outdated(org).await,
             }
         }
         Err(LiveError::Outrun)

@@ -48,6 +48,7 @@ pub(crate) struct Namespace<V: Cached> {
     hit: Counter,
     miss: Counter,
     wait: Counter,
+    stale: Counter,
     entries: Gauge,
     warming: Arc<Warming>,
     lifetimes: Arc<Lifetimes>,
@@ -73,6 +74,7 @@ impl<V: Cached> Namespace<V> {
             hit: outcome("hit"),
             miss: outcome("miss"),
             wait: outcome("wait"),
+            stale: counter!("backend_cache_stale_total", "cache" => name),
             entries: gauge!("backend_cache_entries", "cache" => name),
             warming,
         }
@@ -154,8 +156,16 @@ impl<V: Cached> Namespace<V> {
         self.cache.invalidate(&org).await;
     }
 
-    /// Forgets all that is held.
+    /// Forgets an organisation's value because it is not to be shown: a load that came too late, rows of an older epoch, or a
+    /// record that was changed since. Counted, so that a cache that is right but useless shows.
+    pub(crate) async fn outdated(&self, org: OrgId) {
+        self.stale.increment(1);
+        self.forget(org).await;
+    }
+
+    /// Forgets all that is held, because none of it is to be shown.
     pub(crate) fn forget_all(&self) {
+        self.stale.increment(self.cache.entry_count());
         self.cache.invalidate_all();
     }
 
@@ -287,6 +297,36 @@ mod tests {
             );
             assert!(page.contains(&series), "{series} is missing in:\n{page}");
         }
+    }
+
+    #[test]
+    fn what_is_found_too_old_is_counted_apart_from_how_it_was_looked_up() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let cache = metrics::with_local_recorder(&recorder, namespace);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let counted = |stale: u64| {
+            let series = format!(r#"backend_cache_stale_total{{cache="test"}} {stale}"#);
+            let page = recorder.handle().render();
+            assert!(page.contains(&series), "{series} is missing in:\n{page}");
+        };
+        runtime.block_on(async {
+            let load = async |number| {
+                let load = async { Ok::<_, ()>(Value(Some(1))) };
+                cache.get_or_load(org(number), Asker::Request, load).await.unwrap().1
+            };
+            for number in [7, 8, 9] {
+                assert_eq!(load(number).await, Lookup::Miss);
+            }
+            cache.forget(org(9)).await;
+            counted(0);
+            cache.outdated(org(7)).await;
+            counted(1);
+            assert_eq!(load(7).await, Lookup::Miss);
+            cache.tend().await;
+            cache.forget_all();
+            counted(3);
+            assert_eq!(load(8).await, Lookup::Miss);
+        });
     }
 
     #[tokio::test]

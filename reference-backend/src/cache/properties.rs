@@ -88,7 +88,7 @@ impl PropertyCache {
             if found.value.as_ref().is_none_or(|list| list.as_of >= floor) {
                 return Ok((found, lookup));
             }
-            self.namespace.forget(org).await;
+            self.namespace.outdated(org).await;
         }
         Ok((Arc::new(load(needed).await?), Lookup::Miss))
     }

@@ -1,13 +1,16 @@
-//! `projections`: build one anew.
+//! `projections`: build one anew, or ask one something.
 
 use std::io::Write;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::config::Config;
-use crate::projections::{Projection, rebuild_finance, rebuild_summaries};
+use crate::db::{Database, Databases};
+use crate::domain::Category;
+use crate::projections::{Projection, booking, rebuild_finance, rebuild_summaries};
 use crate::telemetry::init_logs;
 
 #[derive(Debug, Clone, Args)]
@@ -27,11 +30,40 @@ enum Action {
         /// Which: finance, finance-summary.
         projection: Projection,
     },
+    /// Which properties, of all organisations, have booked a category: to know before it is renamed. One line of JSON each.
+    Category {
+        /// The category.
+        name: String,
+        /// Most properties told of.
+        #[arg(long, default_value_t = 1_000)]
+        limit: u32,
+    },
 }
 
 pub(super) async fn run(config: &Config, command: &Command) -> anyhow::Result<()> {
     init_logs(&config.logs)?;
-    let Action::Rebuild { projection } = command.action;
+    match &command.action {
+        Action::Rebuild { projection } => rebuild(config, *projection).await,
+        Action::Category { name, limit } => category(config, name, *limit).await,
+    }
+}
+
+async fn category(config: &Config, name: &str, limit: u32) -> anyhow::Result<()> {
+    let name = Category::new(name).context("read the category")?;
+    let db = Databases::connect(&config.database).await?;
+    let found = booking(db.write(Database::ReadModels), name.as_str(), limit).await;
+    db.close().await;
+    let mut out = std::io::stdout().lock();
+    for one in found.context("look for the category")? {
+        let line = json!({
+            "org": one.org_id, "property": one.property_id, "revenues": one.revenues, "expenses": one.expenses,
+        });
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+async fn rebuild(config: &Config, projection: Projection) -> anyhow::Result<()> {
     let line = match projection {
         Projection::FinanceSummary => {
             let rebuilt = rebuild_summaries(config).await?;

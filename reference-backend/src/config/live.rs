@@ -15,7 +15,7 @@ use super::show::flatten;
 use super::sources::Sources;
 
 /// What may change while the program runs; `*` is any one name. In `config/default.toml` these are marked `# live`.
-const LIVE: [&str; 12] = [
+const LIVE: [&str; 19] = [
     "server.request_timeout_ms",
     "server.in_flight_max",
     "server.read_your_writes_wait_ms",
@@ -26,6 +26,13 @@ const LIVE: [&str; 12] = [
     "database.replica_choice.lag_max_ms",
     "cache.*.ttl_ms",
     "cache.*.negative_ttl_ms",
+    "jobs.enabled",
+    "jobs.*.schedule",
+    "jobs.*.catch_up",
+    "jobs.*.if_died",
+    "jobs.*.time_limit_ms",
+    "pubsub.delivery.*",
+    "pubsub.subscriptions.*.*",
     "resilience.rate_limit.per_second",
     "resilience.rate_limit.burst",
 ];

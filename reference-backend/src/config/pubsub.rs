@@ -1,6 +1,7 @@
 //! Settings of topics and their subscriptions.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,8 @@ pub struct PubSub {
     pub lease_retry_ms: Millis,
     /// An organisation is notified of entries from this amount up.
     pub large_entry_cents: i64,
+    /// Age up to which a message is kept that every subscription has settled.
+    pub messages_kept_hours: u32,
     /// Streams of browsers.
     pub realtime: Realtime,
 }
@@ -95,6 +98,11 @@ const ACK_DEADLINE_MAX: Millis = Millis(12 * 3_600_000);
 pub(crate) const HEARTBEAT_MAX: Millis = Millis(30_000);
 
 impl PubSub {
+    /// Age up to which a settled message is kept.
+    pub fn messages_kept(&self) -> Duration {
+        Duration::from_secs(u64::from(self.messages_kept_hours) * 3_600)
+    }
+
     /// How the messages of a subscription are delivered.
     pub fn delivery_of(&self, subscription: &str) -> Delivery {
         let base = &self.delivery;
@@ -124,6 +132,7 @@ impl PubSub {
             ("poll_interval_ms", self.poll_interval_ms.0 == 0),
             ("statement_timeout_ms", self.statement_timeout_ms.0 == 0),
             ("lease_retry_ms", self.lease_retry_ms.0 == 0),
+            ("messages_kept_hours", self.messages_kept_hours == 0),
             (
                 "realtime.streams_per_organisation_max",
                 self.realtime.streams_per_organisation_max == 0,

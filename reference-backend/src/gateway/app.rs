@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use metrics::Counter;
+use tokio::sync::watch;
 
 use super::auth::Verifier;
 use super::extract::Consistency;
@@ -31,6 +32,8 @@ pub(crate) struct App {
     pub(crate) settings: ArcSwap<config::Server>,
     /// As at the start.
     pub(crate) config: Arc<Config>,
+    /// In force now; who waits for the next instant of a job is told of a change.
+    pub(crate) jobs: watch::Sender<config::Jobs>,
     /// Room for requests.
     pub(super) admission: Arc<Admission>,
     pub(crate) verifier: Verifier,
@@ -79,6 +82,7 @@ impl App {
         self.rate_limit.retune(config.resilience.rate_limit);
         self.databases.retune(&config.database.replica_choice, config.features.use_read_replicas);
         self.caches.retune(&config.cache);
+        self.jobs.send_replace(config.jobs.clone());
         set_log_filter(&config.logs.filter);
     }
 

@@ -66,3 +66,27 @@ impl Meter {
             .increment(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_the_name_of_their_method() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            let meter = Meter::new("rooms", Answered::Here);
+            for name in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+                let method = Method::from_bytes(name.as_bytes()).unwrap();
+                meter.record(&method, StatusCode::NO_CONTENT, Duration::ZERO);
+            }
+        });
+        let page = recorder.handle().render();
+        for name in ["GET", "POST", "PUT", "PATCH", "DELETE", "other"] {
+            let series = format!(
+                r#"backend_http_requests_total{{service="rooms",method="{name}",status="204"}} 1"#
+            );
+            assert!(page.contains(&series), "{series} is missing in:\n{page}");
+        }
+    }
+}

@@ -9,6 +9,7 @@ use chrono::Utc;
 use metrics::counter;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -107,10 +108,18 @@ pub async fn serve(
     let (first_pages, at_once) = (config.cache.warm_first_pages, config.cache.warm_at_once);
     let listed = services::warm_listed(Arc::clone(&app), hosted.to_vec(), first_pages, at_once);
     upkeep.spawn(closing.clone().run_until_cancelled_owned(listed));
+    if hosted.contains(&Service::Orgs) {
+        let pause = config.following.interval_ms.duration();
+        let following = services::follow_org_changes(Arc::clone(&app), pause);
+        upkeep.spawn(closing.clone().run_until_cancelled_owned(following));
+    }
     // Ends at the first moment of a stop: a run that is given back is taken over the sooner.
     let jobs_stop = stop.child_token();
     upkeep.spawn(jobs::run_schedules(Arc::clone(&app), jobs_stop.clone()));
     let subscriptions = pubsub::begin(&app, &config.pubsub, &stop);
+    let live = subscriptions.clone();
+    settings.on_change(move |config| live.retune(&config.pubsub));
+    subscriptions.retune(&settings.current().config.pubsub);
     if hosted.iter().any(|service| KEEPERS.contains(service)) {
         let app = Arc::clone(&app);
         let sweeping = async move { objects::sweeping(&app.objects, &app.databases).await };
@@ -154,6 +163,7 @@ pub(crate) async fn open(
         settings: ArcSwap::from_pointee(config.server.clone()),
         admission: Arc::new(Admission::new(config)),
         config: Arc::new(config.clone()),
+        jobs: watch::Sender::new(config.jobs.clone()),
         verifier: Verifier::new(secret, config.auth.leeway_seconds),
         databases,
         caches,

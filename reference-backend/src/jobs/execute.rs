@@ -24,7 +24,7 @@ pub(super) async fn execute(
 ) -> Option<Outcome> {
     let (job, started) = (run.job, Instant::now());
     info!(%job, scheduled_at = %run.scheduled_at, attempts = run.attempts, "a job runs");
-    let limit = app.config.jobs.timing(job).time_limit_ms.duration();
+    let limit = app.jobs.borrow().timing(job).time_limit_ms.duration();
     let working =
         AssertUnwindSafe(timeout(limit, work(app, job, scope, run.scheduled_at))).catch_unwind();
     let outcome = tokio::select! {

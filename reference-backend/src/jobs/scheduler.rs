@@ -15,18 +15,16 @@ use super::Job;
 use super::execute::execute;
 use super::runs::{Run, Runs, State};
 use super::work::Scope;
-use crate::config::JobTiming;
+use crate::config::Jobs;
 use crate::db::Database;
 use crate::gateway::App;
 
 /// Longest sleep; then the clock of the database is asked again, should the two run apart.
 const SLEEP_MAX: Duration = Duration::from_secs(300);
 
-/// Runs all jobs by their schedules until told to stop. A run in progress is then given back.
+/// Runs all jobs by their schedules until told to stop, while `jobs.enabled` holds. A run in progress is given back at a stop;
+/// if jobs are switched off meanwhile, it goes on to its end.
 pub(crate) async fn run_schedules(app: Arc<App>, stop: CancellationToken) {
-    if !app.config.jobs.enabled {
-        return;
-    }
     let (runs, loops) =
         (Runs::new(app.databases.write(Database::HealthCheck).clone()), TaskTracker::new());
     info!(process = runs.process(), "jobs run by their schedules");
@@ -58,8 +56,14 @@ impl Scheduled {
         // Where the job never ran, nothing was missed: its instants count from here on.
         let mut begun = None;
         let mut failing = false;
+        let mut changes = self.app.jobs.subscribe();
         while !self.stop.is_cancelled() {
-            let wait = match self.next(&mut begun).await {
+            let jobs = changes.borrow_and_update().clone();
+            if !jobs.enabled {
+                self.stop.run_until_cancelled(changes.changed()).await;
+                continue;
+            }
+            let wait = match self.next(&jobs, &mut begun).await {
                 Ok(Next::Run(run)) => {
                     execute(&self.app, &self.runs, &run, Scope::Recent, &self.stop).await;
                     Duration::ZERO
@@ -73,18 +77,23 @@ impl Scheduled {
                         warn!(%error, job = %self.job, "the runs of a job could not be looked at");
                     }
                     failing = true;
-                    self.app.config.jobs.heartbeat_ms.duration()
+                    jobs.heartbeat_ms.duration()
                 }
             };
-            self.stop.run_until_cancelled(sleep(wait)).await;
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = sleep(wait) => {}
+                // Other settings: the next instant may be another.
+                _ = changes.changed() => {}
+            }
         }
     }
 
-    async fn next(&self, begun: &mut Option<DateTime<Utc>>) -> sqlx::Result<Next> {
-        let (jobs, timing) = (&self.app.config.jobs, self.timing());
+    async fn next(&self, jobs: &Jobs, begun: &mut Option<DateTime<Utc>>) -> sqlx::Result<Next> {
+        let timing = jobs.timing(self.job);
         let state = self.runs.state(self.job).await?;
         if let Some(heartbeat_at) = state.heartbeat_at {
-            return self.beside(state.now, heartbeat_at).await;
+            return self.beside(jobs, state.now, heartbeat_at).await;
         }
         let last = state.last.unwrap_or(*begun.get_or_insert(state.now));
         let misfire = jobs.misfire_ms.duration();
@@ -94,12 +103,17 @@ impl Scheduled {
             let claimed = self.runs.claim(self.job, Some(*instant)).await?;
             return Ok(claimed.map_or(Next::Sleep(Duration::ZERO), Next::Run));
         }
-        Ok(Next::Sleep(self.until_next(state)))
+        Ok(Next::Sleep(self.until_next(jobs, state)))
     }
 
     /// While there is a run that is not finished: takes it over when its process died.
-    async fn beside(&self, now: DateTime<Utc>, heartbeat_at: DateTime<Utc>) -> sqlx::Result<Next> {
-        let (jobs, timing) = (&self.app.config.jobs, self.timing());
+    async fn beside(
+        &self,
+        jobs: &Jobs,
+        now: DateTime<Utc>,
+        heartbeat_at: DateTime<Utc>,
+    ) -> sqlx::Result<Next> {
+        let timing = jobs.timing(self.job);
         let dead_after = jobs.dead_after_ms.duration();
         let age = (now - heartbeat_at).to_std().unwrap_or_default();
         if age < dead_after {
@@ -114,17 +128,13 @@ impl Scheduled {
     }
 
     /// The time to the next instant by the database's clock, and a little more, different for each process and instant.
-    fn until_next(&self, state: State) -> Duration {
-        let Some(next) = self.timing().schedule.next_after(state.now) else { return SLEEP_MAX };
+    fn until_next(&self, jobs: &Jobs, state: State) -> Duration {
+        let next = jobs.timing(self.job).schedule.next_after(state.now);
+        let Some(next) = next else { return SLEEP_MAX };
         let wait = (next - state.now).to_std().unwrap_or_default();
         let mut hasher = DefaultHasher::new();
         (self.runs.process(), self.job.name(), next).hash(&mut hasher);
-        let jitter =
-            Duration::from_millis(hasher.finish() % (self.app.config.jobs.jitter_ms.0 + 1));
+        let jitter = Duration::from_millis(hasher.finish() % (jobs.jitter_ms.0 + 1));
         (wait + jitter).min(SLEEP_MAX)
-    }
-
-    fn timing(&self) -> &JobTiming {
-        self.app.config.jobs.timing(self.job)
     }
 }

@@ -7,6 +7,7 @@
 mod accounts_at;
 mod balances;
 mod baseline;
+mod booking;
 mod checkpoint;
 mod dead_letter;
 mod finance;
@@ -22,6 +23,7 @@ mod summary;
 mod watcher;
 
 pub(crate) use accounts_at::{ACCOUNTS_AT, AccountAt, Categories, shards_of};
+pub use booking::{Booking, booking};
 pub use checkpoint::ProjectionError;
 pub use name::{Projection, UnknownProjection};
 pub use observer::Observer;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::notices::{Announced, LargeEntries, tell_of_dead_letters};
+use super::retention::forget_regularly;
 use super::{Subscriber, Subscriptions};
 use crate::config::PubSub;
 use crate::gateway::App;
 use crate::jobs::BalanceRepair;
 
-/// Starts the subscriptions, the notices of dead letters, and the feeder of the streams to browsers. All of them end with
+/// Starts the subscriptions, the notices of dead letters, the end of old messages, and the feeder of the streams to browsers. All of them end with
 /// `stop`: streams at its first moment, because a server that ends waits for them.
 pub(crate) fn begin(app: &App, settings: &PubSub, stop: &CancellationToken) -> Subscriptions {
     let started = Subscriptions::under(stop.child_token());
@@ -20,6 +21,8 @@ pub(crate) fn begin(app: &App, settings: &PubSub, stop: &CancellationToken) -> S
     let (hub, db) = (Arc::clone(&app.realtime), app.databases.clone());
     started.spawn(|stop| hub.run(db.clone(), feed, poll, stop));
     started.spawn(|stop| tell_of_dead_letters(db.clone(), stop));
+    let kept = settings.messages_kept();
+    started.spawn(|stop| forget_regularly(db.clone(), kept, stop));
     started.work_for(&db, store, settings, subscribers(app, settings));
     started
 }

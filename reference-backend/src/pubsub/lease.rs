@@ -1,5 +1,5 @@
-//! The statements of a subscription's owner, on the one connection that also holds its lease: who lost the lease cannot move
-//! the cursor.
+//! The statements of a subscription's owner, on the one connection that also holds its lease. Each owner has a number of its own,
+//! and writes only while that is the latest: who lost the lease, by whatever way, cannot move the cursor.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -79,6 +79,8 @@ impl Changes {
 pub(super) enum LeaseLost {
     #[error(transparent)]
     Sql(#[from] sqlx::Error),
+    #[error("another owner has begun")]
+    Superseded,
     #[error("no answer in time")]
     Timeout(#[from] tokio::time::error::Elapsed),
 }
@@ -89,7 +91,18 @@ pub(super) struct Lease {
     subscription: &'static str,
     connection: PgConnection,
     limit: Duration,
+    /// The number of this owner; 0 before there is one.
+    epoch: i64,
 }
+
+/// The row waits for a transaction of the last owner that is about to commit.
+const BEGIN: &str = "\
+    INSERT INTO subscription_owners AS o (subscription, epoch) VALUES ($1, 1) \
+    ON CONFLICT (subscription) DO UPDATE SET epoch = o.epoch + 1, taken_at = now() RETURNING epoch";
+
+/// Shared until the end of the transaction: no owner begins in between.
+const FENCE: &str =
+    "SELECT epoch FROM subscription_owners WHERE subscription = $1 AND epoch = $2 FOR SHARE";
 
 impl Lease {
     /// A connection, without the lease.
@@ -102,7 +115,7 @@ impl Lease {
         let mut connection = db.writer(Database::EventStore, &name, limit).await?;
         // A cursor lost with the server's last moments only means that some messages come again.
         sqlx::query("SET synchronous_commit = off").execute(&mut connection).await?;
-        Ok(Self { subscription, connection, limit })
+        Ok(Self { subscription, connection, limit, epoch: 0 })
     }
 
     /// Whether the lease is now held.
@@ -111,7 +124,12 @@ impl Lease {
             .bind(LEASE_CLASS)
             .bind(self.subscription)
             .fetch_one(&mut self.connection);
-        Ok(timeout(self.limit, query).await??)
+        let taken: bool = timeout(self.limit, query).await??;
+        if taken {
+            let begin = sqlx::query_scalar(BEGIN).bind(self.subscription);
+            self.epoch = timeout(self.limit, begin.fetch_one(&mut self.connection)).await??;
+        }
+        Ok(taken)
     }
 
     /// Gives the lease back.
@@ -183,18 +201,23 @@ impl Lease {
         Ok(timeout(self.limit, query).await??)
     }
 
-    /// Writes changes: all or nothing.
+    /// Writes changes: all or nothing, and nothing once another owner has begun.
     pub(super) async fn write(&mut self, changes: &Changes) -> Result<(), LeaseLost> {
-        Ok(timeout(self.limit, write(&mut self.connection, self.subscription, changes)).await??)
+        let (owner, limit) = ((self.subscription, self.epoch), self.limit);
+        timeout(limit, write(&mut self.connection, owner, changes)).await?
     }
 }
 
 async fn write(
     connection: &mut PgConnection,
-    subscription: &str,
+    (subscription, epoch): (&str, i64),
     changes: &Changes,
-) -> sqlx::Result<()> {
+) -> Result<(), LeaseLost> {
     let mut transaction = connection.begin().await?;
+    let fence = sqlx::query(FENCE).bind(subscription).bind(epoch);
+    if fence.fetch_optional(&mut *transaction).await?.is_none() {
+        return Err(LeaseLost::Superseded);
+    }
     if !changes.cursors.is_empty() {
         write_cursors(&mut transaction, subscription, &changes.cursors).await?;
     }
@@ -207,7 +230,7 @@ async fn write(
     for (id, replayed) in &changes.replayed {
         write_replayed(&mut transaction, *id, replayed).await?;
     }
-    transaction.commit().await
+    Ok(transaction.commit().await?)
 }
 
 async fn write_cursors(

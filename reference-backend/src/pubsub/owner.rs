@@ -114,7 +114,7 @@ impl Owner {
     }
 
     fn has_room(&self) -> bool {
-        self.handlers.len() < self.run.delivery.max_concurrency
+        self.handlers.len() < self.run.delivery.load().max_concurrency
     }
 
     /// Puts a batch into the lanes; what is settled or not wanted is done with.
@@ -159,7 +159,7 @@ impl Owner {
                 meters.redelivered.increment(1);
             }
             let subscriber = Arc::clone(&self.run.subscriber);
-            let deadline = self.run.delivery.ack_deadline_ms.duration();
+            let deadline = self.run.delivery.load().ack_deadline_ms.duration();
             self.handlers.spawn(async move {
                 let handling = timeout(deadline, subscriber.handle(&delivery.message));
                 let outcome = match AssertUnwindSafe(handling).catch_unwind().await {
@@ -178,7 +178,7 @@ impl Owner {
     fn settle(&mut self, done: Result<(Delivery, Outcome), tokio::task::JoinError>) {
         // Panics are caught within, and nobody aborts a handler but the end.
         let Ok((delivery, outcome)) = done else { return };
-        let (meters, delivery_rules) = (&self.run.meters, &self.run.delivery);
+        let (meters, delivery_rules) = (&self.run.meters, self.run.delivery.load());
         let message = &delivery.message;
         match outcome {
             Ok(()) => {
@@ -204,7 +204,7 @@ impl Owner {
     /// A delivery that failed and will be tried again.
     fn wait(&mut self, org: OrgId, place: Place, attempts: u32, error: &HandleError) {
         let name = self.run.subscriber.name();
-        let wait = wait_after(attempts, &self.run.delivery);
+        let wait = wait_after(attempts, &self.run.delivery.load());
         warn!(%error, shard = place.0, position = place.1, attempts, ?wait, "{name} failed; trying again");
         self.lanes.failed(org, Instant::now() + wait);
         let due_at = Utc::now() + wait;

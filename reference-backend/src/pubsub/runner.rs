@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -21,7 +22,8 @@ pub(super) struct Runner {
     pub(super) subscriber: Arc<dyn Subscriber>,
     pub(super) log: Log,
     pub(super) settings: PubSub,
-    pub(super) delivery: Delivery,
+    /// In force now.
+    pub(super) delivery: Arc<ArcSwap<Delivery>>,
     pub(super) meters: Meters,
     pub(super) stop: CancellationToken,
 }

@@ -1,7 +1,8 @@
 //! The subscriptions of this process: started together, stopped together.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -9,15 +10,20 @@ use super::log::Log;
 use super::meters::Meters;
 use super::runner::Runner;
 use super::{Subscriber, Topic};
-use crate::config::PubSub;
+use crate::config::{Delivery, PubSub};
 use crate::db::Databases;
 use crate::events::EventStore;
+
+/// A subscription's name, and how it delivers now.
+type Delivering = (&'static str, Arc<ArcSwap<Delivery>>);
 
 /// The subscriptions that this process works for, or stands by to take over. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Subscriptions {
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// What a change of settings is put into.
+    deliveries: Arc<Mutex<Vec<Delivering>>>,
 }
 
 impl Subscriptions {
@@ -38,7 +44,7 @@ impl Subscriptions {
     pub(super) fn under(stop: CancellationToken) -> Self {
         let tasks = TaskTracker::new();
         tasks.close();
-        Self { tasks, stop }
+        Self { tasks, stop, deliveries: Arc::default() }
     }
 
     pub(super) fn work_for(
@@ -54,16 +60,30 @@ impl Subscriptions {
                 (Topic::FinanceEvents, None) => continue,
                 (topic, _) => Log::Messages(topic),
             };
+            let name = subscriber.name();
+            let delivery = Arc::new(ArcSwap::from_pointee(settings.delivery_of(name)));
+            self.deliveries().push((name, Arc::clone(&delivery)));
             let runner = Runner {
                 db: db.clone(),
                 log,
                 settings: settings.clone(),
-                delivery: settings.delivery_of(subscriber.name()),
-                meters: Meters::of(subscriber.name()),
+                delivery,
+                meters: Meters::of(name),
                 subscriber,
                 stop: self.stop.clone(),
             };
             self.tasks.spawn(runner.run());
+        }
+    }
+
+    fn deliveries(&self) -> MutexGuard<'_, Vec<Delivering>> {
+        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on delivers otherwise. What is in hand keeps the deadline that it began with.
+    pub fn retune(&self, settings: &PubSub) {
+        for (name, delivery) in self.deliveries().iter() {
+            delivery.store(Arc::new(settings.delivery_of(name)));
         }
     }
 

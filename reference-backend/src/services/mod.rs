@@ -15,6 +15,7 @@ mod guest_documents;
 mod health;
 mod night_audit;
 mod notifications;
+mod org_changes;
 mod orgs;
 mod ota;
 mod properties;
@@ -35,5 +36,6 @@ mod users;
 mod warm;
 
 pub use day_close::{CloseError, Night, audit_all};
+pub(crate) use org_changes::follow_org_changes;
 pub use service::{Service, UnknownService};
 pub(crate) use warm::{warm, warm_listed};

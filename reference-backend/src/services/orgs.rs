@@ -108,9 +108,16 @@ struct Rename {
     name: String,
 }
 
+/// And leaves word of it for the other processes: see [`super::org_changes`].
 const RENAME: &str = "\
-    UPDATE organisations SET name = $2, version = version + 1 WHERE org_id = $1 \
-    RETURNING org_id, name, size_class, country::text, currency::text, version, created_at";
+    WITH renamed AS ( \
+        UPDATE organisations SET name = $2, version = version + 1 WHERE org_id = $1 \
+        RETURNING org_id, name, size_class, country::text, currency::text, version, created_at), \
+    noted AS ( \
+        INSERT INTO organisation_changes (org_id, version, changed_in) \
+        SELECT org_id, version, pg_current_xact_id() FROM renamed \
+        ON CONFLICT (org_id) DO UPDATE SET version = EXCLUDED.version, changed_in = EXCLUDED.changed_in) \
+    SELECT * FROM renamed";
 
 /// Gives the organisation another name.
 #[utoipa::path(patch, path = "/v1/orgs/{org}", tag = "orgs", params(OrgPath), request_body = Rename,

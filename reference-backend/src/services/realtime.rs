@@ -118,7 +118,7 @@ const MESSAGES: &str = "\
     SELECT position, data FROM topic_messages \
     WHERE topic = $1 AND org_id = $2 AND position > $3 ORDER BY position LIMIT $4";
 
-/// What an organisation missed since a mark; None if that is too much, or if the mark is from another store.
+/// What an organisation missed since a mark; None if that is too much, no longer kept, or if the mark is from another store.
 async fn read_back(
     app: &App,
     org: OrgId,
@@ -148,9 +148,9 @@ async fn read_back(
 
 const EXISTS: &str = "\
     SELECT coalesce((SELECT max(position) FROM events WHERE shard = $1), 0) >= $2 \
-    AND (SELECT head FROM topics WHERE topic = $3) >= $4";
+    AND (SELECT head >= $4 AND forgotten <= $4 FROM topics WHERE topic = $3)";
 
-/// Whether both logs reach up to a mark.
+/// Whether both logs reach up to a mark, and hold all that came after it.
 async fn exists(reader: &mut Reader, org: OrgId, mark: Mark) -> sqlx::Result<bool> {
     let found: Option<(bool,)> = reader
         .fetch_optional(|| {

@@ -1,6 +1,8 @@
 //! How the server runs the statements that the backend really sends: its own record of each plan (`auto_explain`), without
 //! costs, for snapshots. A copy of a statement in a test would soon be another statement.
 
+use std::time::{Duration, Instant};
+
 use super::Cluster;
 
 /// A plan as the server logged it.
@@ -34,9 +36,22 @@ impl Cluster {
 
     /// The plan of the last statement whose text contains `needle`.
     pub(crate) fn last_plan(&self, needle: &str) -> String {
+        self.plan(needle).unwrap_or_else(|| panic!("no plan of {needle:?} was logged"))
+    }
+
+    /// The same, of a statement that the backend will send by itself.
+    pub(crate) async fn next_plan(&self, needle: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.plan(needle).is_none() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.last_plan(needle)
+    }
+
+    fn plan(&self, needle: &str) -> Option<String> {
         let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap();
         let found = logged(&log).into_iter().rfind(|logged| logged.statement.contains(needle));
-        found.unwrap_or_else(|| panic!("no plan of {needle:?} was logged")).plan
+        found.map(|found| found.plan)
     }
 }
 

@@ -286,6 +286,15 @@ async fn a_task_that_is_due_is_reminded_of_once_and_again_when_put_off() {
         .await;
     assert_eq!(check(&cluster, &[REMIND]), format!("{REMIND}: 1 tasks\n"));
     let told = "SELECT title FROM notifications WHERE org_id = 1 AND kind = 'task-due'";
+    let mut store = cluster.admin("plimsoll_event_store").await;
+    let streamed: Vec<String> = sqlx::query_scalar(
+        "SELECT data ->> 'title' FROM topic_messages WHERE topic = 'realtime-updates' AND org_id = 1 \
+         AND data ->> 'type' = 'notification' AND data ->> 'kind' = 'task-due'",
+    )
+    .fetch_all(&mut store)
+    .await
+    .unwrap();
+    assert_eq!(streamed, ["Due: Mend the lift"; 2], "published each time, with one id");
     let titles: Vec<String> = sqlx::query_scalar(told).fetch_all(&mut shared).await.unwrap();
     assert_eq!(titles, ["Due: Mend the lift"]);
 

@@ -4,6 +4,7 @@
 
 mod attachment_plans;
 mod branding;
+mod categories;
 #[path = "../common/mod.rs"]
 mod common;
 mod connections;
@@ -23,6 +24,8 @@ mod money_plans;
 mod night_audit;
 mod objects;
 mod objects_s3;
+mod operations_plans;
+mod org_changes;
 mod ota;
 mod partitions;
 mod processes;
@@ -35,6 +38,7 @@ mod rebuild;
 mod reload;
 mod replicas;
 mod reports;
+mod retention;
 mod security;
 mod snapshots;
 mod stays;

@@ -384,6 +384,43 @@ async fn a_lost_connection_delivers_again_what_was_in_hand_and_loses_nothing() {
     assert_eq!(begun, [1, 1, 2, 3, 4], "only what was not settled came again");
 }
 
+/// The cursor's floor, and its owner's number.
+async fn cursor(store: &mut sqlx::PgConnection, wanted: (i64, i64)) {
+    let look = "SELECT floor, epoch FROM subscription_cursors JOIN subscription_owners USING (subscription)";
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let found: Option<(i64, i64)> =
+            sqlx::query_as(look).fetch_optional(&mut *store).await.unwrap();
+        if found == Some(wanted) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{found:?}, not {wanted:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_was_followed_by_another_moves_nothing() {
+    let bench = Bench::new("").await;
+    let mut store = bench.cluster.admin("plimsoll_event_store").await;
+    let probe = Probe::new(REPAIR, CORRECTIONS, |_, _| Act::Take);
+    bench.publish([1]).await;
+    let running = bench.start(&probe);
+    probe.took(1).await;
+    cursor(&mut store, (1, 1)).await;
+
+    // Another has begun, which the owner does not know: its session, and so its lease, are as they were.
+    let next = "UPDATE subscription_owners SET epoch = epoch + 1";
+    assert_eq!(sqlx::query(next).execute(&mut store).await.unwrap().rows_affected(), 1);
+    bench.publish([2]).await;
+    probe.took(3).await;
+    running.stop().await;
+    let begun: Vec<_> = probe.begun().iter().map(|seen| seen.position).collect();
+    assert_eq!(begun, [1, 2, 2], "what it wrote of 2 was refused, so 2 came again");
+    // By an owner with a number of its own.
+    cursor(&mut store, (2, 3)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attempts_survive_the_end_of_an_owner() {
     let bench = Bench::new("").await;

@@ -39,13 +39,15 @@ impl Program {
             "[database.primary]\nhost = \"{socket}\"\nport = 5432\n[server]\nlisten = \"127.0.0.1:0\"\n"
         );
         std::fs::write(&file, format!("{base}{more}")).unwrap();
+        // To a file: nobody reads it while the program runs.
+        let log = std::fs::File::create(settings.path().join("log")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_reference-backend"))
             .args(["serve", "--config"])
             .arg(&file)
             .args(services.iter().flat_map(|service| ["--services", service]))
             .env("PLIMSOLL_BACKEND_TOKEN_SECRET", SECRET)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -60,6 +62,11 @@ impl Program {
         let file = self.settings.path().join("backend.toml");
         std::fs::write(file, format!("{}{more}", self.base)).unwrap();
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGHUP).unwrap();
+    }
+
+    /// What it said on standard error so far.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(self.settings.path().join("log")).unwrap()
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
