@@ -23,7 +23,8 @@ pub(crate) struct PropertyList {
     pub(crate) body: Bytes,
     /// Every commit before this place is in it.
     pub(crate) as_of: Lsn,
-    pub(crate) loaded_at: Instant,
+    /// When its server was asked for it.
+    pub(crate) asked_at: Instant,
 }
 
 impl Cached for Arc<Fixed<PropertyList>> {
@@ -77,7 +78,7 @@ impl PropertyCache {
         };
         let floor = self.floors.get(&org).await.unwrap_or_default().max(asked);
         if floor == UNKNOWN {
-            return Ok((Arc::new(load(Freshness::Newest).await?), Lookup::Miss));
+            return self.as_of_now(org, asker, load).await;
         }
         let needed =
             if floor == Lsn::default() { Freshness::Any } else { Freshness::AtLeast(floor) };
@@ -90,6 +91,27 @@ impl PropertyCache {
             self.namespace.outdated(org).await;
         }
         Ok((Arc::new(load(needed).await?), Lookup::Miss))
+    }
+
+    /// The list as the primary has it now. Those who ask at once share a load.
+    async fn as_of_now<E, F>(
+        &self,
+        org: OrgId,
+        asker: Asker,
+        load: impl Fn(Freshness) -> F,
+    ) -> Found<E>
+    where
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<Fixed<PropertyList>, E>> + Send,
+    {
+        let now = Instant::now();
+        let load = || self.get_or_load(org, asker, load(Freshness::Newest));
+        let (found, lookup) = load().await?;
+        if found.value.as_ref().is_none_or(|list| list.asked_at >= now) {
+            return Ok((found, lookup));
+        }
+        self.namespace.forget(org).await;
+        load().await
     }
 
     /// For who did not find a property: the list as the primary has it, unless it was loaded only just now. Another process may
@@ -105,7 +127,7 @@ impl PropertyCache {
     {
         let load = || self.get_or_load(org, Asker::Request, load(Freshness::Newest));
         let (found, lookup) = load().await?;
-        let recent = |list: &PropertyList| list.loaded_at.elapsed() < self.namespace.negative_ttl();
+        let recent = |list: &PropertyList| list.asked_at.elapsed() < self.namespace.negative_ttl();
         if found.value.as_ref().is_some_and(recent) {
             return Ok((found, lookup));
         }
@@ -125,14 +147,16 @@ impl PropertyCache {
     /// Takes note of a write of this process: lists that do not show it are not shown from now on.
     pub(crate) async fn written(&self, org: OrgId, lsn: Lsn) {
         let raise = async |held: Option<moka::Entry<OrgId, Lsn>>| {
-            held.map_or(lsn, |held| held.into_value().max(lsn))
+            // What was unknown before has come to its end by now, or is as another process's write.
+            let known = held.map(moka::Entry::into_value).filter(|held| *held != UNKNOWN);
+            known.map_or(lsn, |held| held.max(lsn))
         };
         self.floors.entry(org).and_upsert_with(raise).await;
         self.namespace.forget(org).await;
     }
 
     /// After a write of which nobody knows whether it was committed: for as long as its outcome may be missing on a replica,
-    /// the primary is asked each time.
+    /// or until the next write, the primary is asked each time.
     pub(crate) async fn unknown(&self, org: OrgId) {
         self.written(org, UNKNOWN).await;
     }
@@ -154,6 +178,7 @@ impl PropertyCache {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use crate::config::Millis;
@@ -170,7 +195,7 @@ mod tests {
     fn list(as_of: i64) -> Fixed<PropertyList> {
         let ids = vec![PropertyId::from(uuid::Uuid::nil())];
         let as_of = Lsn::from_bytes(as_of);
-        let value = PropertyList { ids, body: Bytes::new(), as_of, loaded_at: Instant::now() };
+        let value = PropertyList { ids, body: Bytes::new(), as_of, asked_at: Instant::now() };
         Fixed { value: Some(value), from: "replica-1" }
     }
 
@@ -229,6 +254,32 @@ mod tests {
             let found = cache.read(org, Asker::Request, freshness, load).await;
             assert_eq!(shown(found), (200, Lookup::Miss));
         }
+    }
+
+    #[tokio::test]
+    async fn after_a_write_of_unknown_outcome_those_who_ask_at_once_share_a_load() {
+        let (cache, org) = cache(2_000);
+        cache.unknown(org).await;
+        let loads = AtomicUsize::new(0);
+        let load = |_| async {
+            loads.fetch_add(1, Ordering::Relaxed);
+            let found = list(200);
+            tokio::task::yield_now().await;
+            Ok::<_, Infallible>(found)
+        };
+        let ask = || cache.read(org, Asker::Request, Freshness::Any, load);
+        for found in futures::future::join_all((0..10).map(|_| ask())).await {
+            assert_eq!(shown(found).0, 200);
+        }
+        // That of the first, and one begun after all others had asked.
+        assert_eq!(loads.swap(0, Ordering::Relaxed), 2);
+        ask().await.unwrap();
+        assert_eq!(loads.load(Ordering::Relaxed), 1, "what was loaded before may lack the write");
+
+        cache.written(org, Lsn::from_bytes(150)).await;
+        assert_eq!(shown(ask().await).1, Lookup::Miss);
+        assert_eq!(shown(ask().await).1, Lookup::Hit, "the next write ends it");
+        assert_eq!(loads.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]

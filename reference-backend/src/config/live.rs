@@ -102,10 +102,12 @@ impl Settings {
         self.0.current.load_full()
     }
 
-    /// Calls `hook` with each change from now on.
+    /// Calls `hook` with the settings now, and with each change from now on: none is missed in between.
     pub fn on_change(&self, hook: impl Fn(&Config) + Send + Sync + 'static) {
         self.publish_epoch();
-        self.0.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(hook));
+        let mut hooks = self.0.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        hook(&self.current().config);
+        hooks.push(Box::new(hook));
     }
 
     /// Reads all settings again and puts the change into force; tells which settings changed. An error changes nothing.
@@ -203,9 +205,24 @@ mod tests {
     }
 
     #[test]
+    fn a_change_before_somebody_asks_to_be_told_is_not_missed() {
+        let (settings, file) = from("[server]\nin_flight_max = 5\n");
+        let before = settings.current();
+        std::fs::write(file.path(), "[server]\nin_flight_max = 6\n").unwrap();
+        settings.reload().unwrap();
+        let told = Arc::new(AtomicUsize::new(before.config.server.in_flight_max));
+        let tell = Arc::clone(&told);
+        settings
+            .on_change(move |config| tell.store(config.server.in_flight_max, Ordering::Relaxed));
+        assert_eq!(told.load(Ordering::Relaxed), 6);
+    }
+
+    #[test]
     fn what_is_not_live_is_refused_by_name_and_nothing_changes() {
         let (settings, file) = from("");
-        settings.on_change(|_| panic!("nothing may be put into force"));
+        settings.on_change(|config| {
+            assert_eq!(config.server.in_flight_max, 4_096, "nothing may be put into force");
+        });
         let change =
             "[server]\nin_flight_max = 6\nlisten = \"127.0.0.1:1\"\n[cache]\nwarm_queue = 7\n";
         std::fs::write(file.path(), change).unwrap();

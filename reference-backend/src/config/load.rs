@@ -60,6 +60,8 @@ impl Config {
         let (store, projections) = (&self.event_store, &self.projections);
         above_zero("server.request_timeout_ms", self.server.request_timeout_ms.0);
         above_zero("server.in_flight_max", self.server.in_flight_max as u64);
+        above_zero("server.connections_max", self.server.connections_max as u64);
+        above_zero("server.head_timeout_ms", self.server.head_timeout_ms.0);
         above_zero("server.body_bytes_max", self.server.body_bytes_max as u64);
         above_zero("event_store.queue_commands", store.queue_commands as u64);
         above_zero("event_store.batch_commands_max", store.batch_commands_max as u64);
@@ -253,7 +255,7 @@ mod tests {
             [[database.replicas]]\nname = \"c\"\nhost = 5\nport = 1\n";
         let sources = Sources::of(Environment::Production, &variables).with_text("my.toml", file);
         insta::assert_snapshot!(told(&sources).join("\n"), @r"
-        server.colour (variable BACKEND__SERVER__COLOUR): no such setting; known are listen, request_timeout_ms, in_flight_max, body_bytes_max, trusted_network, drain_timeout_ms, read_your_writes_wait_ms
+        server.colour (variable BACKEND__SERVER__COLOUR): no such setting; known are listen, request_timeout_ms, in_flight_max, connections_max, head_timeout_ms, body_bytes_max, trusted_network, drain_timeout_ms, read_your_writes_wait_ms
         server.in_flight_max (file my.toml): invalid value signed int `-1`, expected usize
         server.listen (variable BACKEND__SERVER__LISTEN): invalid socket address syntax
         database.replicas.1 (file my.toml): missing field `host`

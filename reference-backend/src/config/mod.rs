@@ -33,6 +33,7 @@ pub use objects::{BytesMax, ObjectStoreKind, Objects, S3};
 pub use ota::Ota;
 pub use partitions::Partitions;
 pub use pools::{PoolOverrides, Pools};
+pub(crate) use pubsub::HEARTBEAT_MAX;
 pub use pubsub::{Delivery, DeliveryOverride, PubSub, Realtime};
 pub use replicas::Replicas;
 pub use resilience::{Breaker, Bulkheads, Dependency, RateLimit, Resilience, Retry};

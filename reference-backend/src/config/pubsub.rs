@@ -94,6 +94,9 @@ pub struct DeliveryOverride {
 /// Twelve hours: a handler that may run longer is not a handler.
 const ACK_DEADLINE_MAX: Millis = Millis(12 * 3_600_000);
 
+/// Half of the silence after which a process that forwards a stream takes it for dead.
+pub(crate) const HEARTBEAT_MAX: Millis = Millis(30_000);
+
 impl PubSub {
     /// Age up to which a settled message is kept.
     pub fn messages_kept(&self) -> Duration {
@@ -142,6 +145,11 @@ impl PubSub {
                 problems.push(format!("pubsub.{name} = 0: expected a number from 1 up"));
             }
         }
+        if self.realtime.heartbeat_ms > HEARTBEAT_MAX {
+            let (max, found) = (HEARTBEAT_MAX.0, self.realtime.heartbeat_ms.0);
+            problems
+                .push(format!("pubsub.realtime.heartbeat_ms = {found}: expected at most {max}"));
+        }
         problems
     }
 }
@@ -184,13 +192,15 @@ mod tests {
     fn what_cannot_work_is_refused() {
         let bad = "[pubsub]\nwindow_messages = 0\n[pubsub.delivery]\nretry_max_ms = 1\n\
                    [pubsub.subscriptions.balance-repair]\nack_deadline_ms = 50_000_000\n\
-                   [pubsub.subscriptions.finance]\nmax_concurrency = 9\n";
+                   [pubsub.subscriptions.finance]\nmax_concurrency = 9\n\
+                   [pubsub.realtime]\nheartbeat_ms = 30_001\n";
         let message = Config::from_toml(bad).unwrap_err().to_string();
         for part in [
             "pubsub.window_messages",
             "pubsub.delivery.retry_first_ms",
             "balance-repair.ack_deadline_ms",
             "pubsub.subscriptions.finance: no subscription",
+            "pubsub.realtime.heartbeat_ms = 30001: expected at most 30000",
         ] {
             assert!(message.contains(part), "{part} missing in: {message}");
         }

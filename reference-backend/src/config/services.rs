@@ -6,6 +6,7 @@ use std::fmt;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
+use super::show::HIDDEN;
 use crate::services::Service;
 
 /// Where services are.
@@ -21,7 +22,7 @@ pub struct Services {
 #[serde(try_from = "String", into = "String")]
 pub struct BaseUrl(String);
 
-/// A text that is no [`BaseUrl`].
+/// A text that is no [`BaseUrl`]; without the name and the password that may stand in it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?}: expected http:// or https:// with a host and nothing after its port")]
 pub struct NotABaseUrl(String);
@@ -50,9 +51,17 @@ impl TryFrom<String> for BaseUrl {
         });
         match bare {
             Some(url) => Ok(Self(url.as_str().trim_end_matches('/').to_owned())),
-            None => Err(NotABaseUrl(text)),
+            None => Err(NotABaseUrl(without_user(&text))),
         }
     }
+}
+
+/// Also where the text has no scheme, and so is no URL yet.
+fn without_user(text: &str) -> String {
+    let Some((before, host)) = text.rsplit_once('@') else { return text.to_owned() };
+    let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+    let slashes = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{slashes}{HIDDEN}@{host}")
 }
 
 impl From<BaseUrl> for String {
@@ -70,6 +79,22 @@ impl fmt::Display for BaseUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_does_not_tell_the_password() {
+        let refused = |text: &str| BaseUrl::try_from(text.to_owned()).unwrap_err().to_string();
+        for (text, told) in [
+            ("http://me:pw@host:1", "\"http://(hidden)@host:1\""),
+            ("http://me:p@w@host/a", "\"http://(hidden)@host/a\""),
+            ("me:pw@host:1", "\"(hidden)@host:1\""),
+            ("ftp://host", "\"ftp://host\""),
+        ] {
+            assert!(refused(text).starts_with(told), "{}", refused(text));
+        }
+        let file = "[services.urls]\ncash = \"http://me:hunter2@host:1\"\n";
+        let problem = crate::config::Config::from_toml(file).unwrap_err().to_string();
+        assert!(problem.contains("(hidden)@host") && !problem.contains("hunter2"), "{problem}");
+    }
 
     #[test]
     fn only_a_bare_server_is_a_base() {

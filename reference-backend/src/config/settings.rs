@@ -75,6 +75,10 @@ pub struct Server {
     pub request_timeout_ms: Millis,
     /// Requests worked on at a time; more are shed.
     pub in_flight_max: usize,
+    /// Open connections; more are closed at once.
+    pub connections_max: usize,
+    /// Longest wait for a request's head.
+    pub head_timeout_ms: Millis,
     /// Largest request body, in bytes.
     pub body_bytes_max: usize,
     /// Whether nobody else can listen in on the network that requests and statements cross.

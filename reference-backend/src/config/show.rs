@@ -10,7 +10,7 @@ use super::sources::{self, Sources};
 
 /// Parts of names whose values nobody should see.
 const SECRETS: [&str; 4] = ["secret", "password", "credential", "token"];
-const HIDDEN: &str = "(hidden)";
+pub(super) const HIDDEN: &str = "(hidden)";
 
 /// A setting that is shown.
 struct Shown {

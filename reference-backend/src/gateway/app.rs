@@ -188,7 +188,9 @@ impl From<&sqlx::Error> for Problem {
         match error {
             sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) | sqlx::Error::PoolClosed => {
                 tracing::warn!(%error, "a database could not be reached");
-                Self::unavailable("a database could not be reached in time")
+                let problem = Self::unavailable("a database could not be reached in time");
+                // Without a connection no statement was sent; one that broke may have carried it.
+                if matches!(error, sqlx::Error::Io(_)) { problem } else { problem.before_all() }
             }
             _ => {
                 tracing::error!(%error, "a statement failed");

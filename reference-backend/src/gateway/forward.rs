@@ -1,13 +1,13 @@
 //! Requests for a service that another process hosts: checked here as if it were here, sent on, and answered with what came
 //! back. Headers and body pass as they are, so that a stream of events arrives event by event.
 //!
-//! A request that can be repeated is repeated within the budget: reads, commands with a key, and whatever never got a
-//! connection. Whoever gets a forwarded request does not forward it on, so that two processes that each think the other
+//! A request that can be repeated is repeated within the budget: reads, commands of routes that take a key, and whatever
+//! never got a connection. Whoever gets a forwarded request does not forward it on, so that two processes that each think the other
 //! hosts a service cannot send a request round for ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
@@ -16,13 +16,19 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
+use tokio_util::sync::CancellationToken;
 use tracing::field::display;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::{OpenApi, RefOr};
 use uuid::Uuid;
 
 use super::app::App;
 use super::extract::{IDEMPOTENCY_KEY, Tenant};
+use super::page::PageTenant;
+use super::passing::Passing;
 use super::problem::Problem;
 use crate::config::{self, BaseUrl, Config};
 use crate::resilience::Dependency;
@@ -30,6 +36,12 @@ use crate::services::Service;
 
 /// Longest silence within an answer. Streams of events say more often that they are alive.
 const SILENCE: Duration = Duration::from_secs(60);
+const _: () = assert!(SILENCE.as_millis() >= 2 * config::HEARTBEAT_MAX.0 as u128);
+/// How long a connection is kept that is not used.
+const IDLE: Duration = Duration::from_secs(30);
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+/// What a client is told that broke off.
+const CUT_OFF: &str = "the body could not be read to its end";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_BYTES_MAX: usize = 128;
 /// On a request that a process of this program sent.
@@ -55,6 +67,9 @@ pub(super) struct Forward {
     app: Arc<App>,
     service: Service,
     target: Arc<Target>,
+    keyed: Keyed,
+    /// The process is to stop: streams that have no end of their own end here.
+    stop: CancellationToken,
 }
 
 impl Targets {
@@ -93,14 +108,22 @@ fn client(settings: &config::Dependency) -> reqwest::Result<Client> {
         .no_proxy()
         .connect_timeout(settings.connect_timeout_ms.duration())
         .read_timeout(SILENCE)
+        // Before the other process closes them: server.head_timeout_ms.
+        .pool_idle_timeout(IDLE)
         .build()
 }
 
 impl Forward {
-    /// None if nobody is known to host the service.
-    pub(super) fn of(app: &Arc<App>, service: Service) -> Option<Self> {
+    /// None if nobody is known to host the service, whose routes are those of `document`.
+    pub(super) fn of(
+        app: &Arc<App>,
+        service: Service,
+        document: &OpenApi,
+        stop: &CancellationToken,
+    ) -> Option<Self> {
         let target = Arc::clone(app.targets.0.get(&service)?);
-        Some(Self { app: Arc::clone(app), service, target })
+        let (app, keyed, stop) = (Arc::clone(app), Keyed::of(document), stop.clone());
+        Some(Self { app, service, target, keyed, stop })
     }
 
     async fn run(&self, request: Request) -> Result<Response, Problem> {
@@ -110,19 +133,41 @@ impl Forward {
         }
         self.check(&mut parts).await?;
         let entered = self.target.dependency.enter().map_err(|error| self.problem(error))?;
-        let call = Call::new(&self.target, parts, body).await?;
+        let call = Call::new(&self.target, self.keyed.may_repeat(&parts), parts, body).await?;
         let again = |failure: &Failure| call.may_repeat(failure);
-        let answer = entered.call(call.repeatable, again, || call.send()).await;
-        answer.or_else(|error| self.answer_of(error))
+        let overdue = |limit| call.overdue(limit);
+        tokio::select! {
+            biased;
+            // The call is dropped, and so counts neither for the other process nor against it.
+            () = call.broken_off() => Err(Problem::malformed(CUT_OFF)),
+            answer = entered.call_until(call.repeatable, again, overdue, || call.send()) => answer
+                .map(|answer| self.until_stop(answer))
+                .or_else(|error| self.answer_of(error)),
+        }
     }
 
     /// Who may not ask costs the other process nothing.
     async fn check(&self, parts: &mut Parts) -> Result<(), Problem> {
         let path = parts.extensions.get::<MatchedPath>();
-        if path.is_some_and(|path| path.as_str().contains("{org}")) {
-            Tenant::from_request_parts(parts, &self.app).await?;
+        if !path.is_some_and(|path| path.as_str().contains("{org}")) {
+            return Ok(());
         }
-        Ok(())
+        // As the service itself does.
+        if self.service == Service::Realtime {
+            PageTenant::from_request_parts(parts, &self.app).await.map(drop)
+        } else {
+            Tenant::from_request_parts(parts, &self.app).await.map(drop)
+        }
+    }
+
+    /// A stream of events would else keep the process from stopping for as long as it waits for requests in flight.
+    fn until_stop(&self, answer: Response) -> Response {
+        let kind = answer.headers().get(header::CONTENT_TYPE);
+        if !kind.is_some_and(|kind| kind.as_bytes().starts_with(EVENT_STREAM)) {
+            return answer;
+        }
+        let stop = self.stop.clone().cancelled_owned();
+        answer.map(|body| Body::from_stream(body.into_data_stream().take_until(Box::pin(stop))))
     }
 
     fn answer_of(&self, error: CallError) -> Result<Response, Problem> {
@@ -139,6 +184,46 @@ impl Forward {
         }
         Problem::of_call(&format!("the process that hosts `{}`", self.service), &error)
     }
+}
+
+/// The commands of a service that can be repeated under their key.
+#[derive(Debug)]
+struct Keyed(BTreeSet<(&'static str, String)>);
+
+impl Keyed {
+    /// Those whose routes say that they take a key; elsewhere it means nothing.
+    fn of(document: &OpenApi) -> Self {
+        let keyed = document.paths.paths.iter().flat_map(|(path, item)| {
+            let takes_key = |(_, operation): &(&str, &Operation)| {
+                let mut parameters = operation.parameters.iter().flatten();
+                parameters.any(|parameter| match parameter {
+                    RefOr::T(named) => named.name.eq_ignore_ascii_case(IDEMPOTENCY_KEY),
+                    RefOr::Ref(_) => false,
+                })
+            };
+            writes(item).filter(takes_key).map(|(method, _)| (method, path.clone()))
+        });
+        Self(keyed.collect())
+    }
+
+    /// Whether a second request like this one would get the answer of the first.
+    fn may_repeat(&self, parts: &Parts) -> bool {
+        if matches!(parts.method, Method::GET | Method::HEAD) {
+            return true;
+        }
+        let path = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
+        let takes_key = |(method, keyed): &(&str, String)| {
+            *method == parts.method.as_str() && path == Some(keyed)
+        };
+        parts.headers.contains_key(IDEMPOTENCY_KEY) && self.0.iter().any(takes_key)
+    }
+}
+
+fn writes(item: &PathItem) -> impl Iterator<Item = (&'static str, &Operation)> {
+    let PathItem { post, put, patch, delete, .. } = item;
+    [("POST", post), ("PUT", put), ("PATCH", patch), ("DELETE", delete)]
+        .into_iter()
+        .filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
 }
 
 type CallError = crate::resilience::CallError<Failure>;
@@ -171,7 +256,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("it could not be reached")]
-    Transport(#[from] reqwest::Error),
+    Transport(reqwest::Error),
     /// Its handler did not end in time: it is as slow as one that does not answer at all.
     #[error("it answered that it was too slow")]
     Late(Response),
@@ -191,26 +276,28 @@ struct Call<'a> {
 enum Content {
     Kept(Bytes),
     /// Passed on while it comes in; nothing is left for a second try.
-    Passing(Mutex<Option<Body>>),
+    Passing(Passing),
 }
 
 impl<'a> Call<'a> {
-    async fn new(target: &'a Target, parts: Parts, body: Body) -> Result<Self, Problem> {
+    async fn new(
+        target: &'a Target,
+        may_repeat: bool,
+        parts: Parts,
+        body: Body,
+    ) -> Result<Self, Problem> {
         let url = join(&target.base, &parts.uri)?;
         let kept =
             body.size_hint().upper().is_some_and(|size| size <= target.kept_bytes_max as u64);
-        let repeatable =
-            kept && (parts.method.is_idempotent() || parts.headers.contains_key(IDEMPOTENCY_KEY));
+        let repeatable = kept && may_repeat;
         let mut headers = end_to_end(parts.headers);
         headers.remove(header::HOST);
         headers.insert(FORWARDED, HeaderValue::from_static("1"));
         let body = if kept {
             let whole = to_bytes(body, target.kept_bytes_max).await;
-            Content::Kept(
-                whole.map_err(|_| Problem::malformed("the body could not be read to its end"))?,
-            )
+            Content::Kept(whole.map_err(|_| Problem::malformed(CUT_OFF))?)
         } else {
-            Content::Passing(Mutex::new(Some(body)))
+            Content::Passing(Passing::new(body))
         };
         Ok(Self { client: &target.client, method: parts.method, url, headers, body, repeatable })
     }
@@ -222,23 +309,47 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Returns when a client has broken off within a body that is passed on.
+    async fn broken_off(&self) {
+        match &self.body {
+            Content::Kept(_) => std::future::pending().await,
+            Content::Passing(body) => body.broken_off().await,
+        }
+    }
+
+    /// Returns when the other process has had its time, without that in which it waited for the client.
+    fn overdue(&self, limit: Duration) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let passing = match &self.body {
+            Content::Kept(_) => None,
+            Content::Passing(body) => Some(body.overdue(limit)),
+        };
+        async move {
+            match passing {
+                Some(overdue) => overdue.await,
+                None => tokio::time::sleep(limit).await,
+            }
+        }
+    }
+
     fn send(&self) -> impl Future<Output = Result<Response, Failure>> + Send + 'static + use<> {
-        let body = match &self.body {
-            Content::Kept(bytes) => reqwest::Body::from(bytes.clone()),
+        let (body, waits_for_client) = match &self.body {
+            Content::Kept(bytes) => (reqwest::Body::from(bytes.clone()), None),
             Content::Passing(body) => {
-                let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
-                reqwest::Body::wrap_stream(body.unwrap_or_default().into_data_stream())
+                (reqwest::Body::wrap_stream(body.take()), Some(body.waits_for_client()))
             }
         };
         let request = self.client.request(self.method.clone(), self.url.clone());
         let sent = request.headers(self.headers.clone()).body(body).send();
         async move {
-            let (parts, body) =
-                axum::http::Response::<reqwest::Body>::from(sent.await?).into_parts();
+            // Its URL has the client's query, in which there may be a token.
+            let answer = sent.await.map_err(|error| Failure::Transport(error.without_url()))?;
+            let (parts, body) = axum::http::Response::<reqwest::Body>::from(answer).into_parts();
             let mut answer = Response::new(Body::new(body));
             *answer.status_mut() = parts.status;
             *answer.headers_mut() = end_to_end(parts.headers);
-            if parts.status == StatusCode::GATEWAY_TIMEOUT {
+            // Not where it had to wait for the client.
+            let is_slow = !waits_for_client.is_some_and(|waits| waits());
+            if parts.status == StatusCode::GATEWAY_TIMEOUT && is_slow {
                 return Err(Failure::Late(answer));
             }
             Ok(answer)
@@ -303,6 +414,25 @@ mod tests {
         {
             assert_eq!(join(climbing), Err(StatusCode::BAD_REQUEST), "{climbing}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_logged_of_a_failure_does_not_hold_the_clients_query() {
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let url = format!("http://{gone}/v1/orgs/1/realtime?access_token=a-secret");
+        let call = Call {
+            client: &Client::new(),
+            method: Method::GET,
+            url: Url::parse(&url).unwrap(),
+            headers: HeaderMap::new(),
+            body: Content::Kept(Bytes::new()),
+            repeatable: true,
+        };
+        let Err(Failure::Transport(error)) = call.send().await else {
+            panic!("nobody listens there");
+        };
+        let told = format!("{error} {error:?}");
+        assert!(error.is_connect() && !told.contains("a-secret"), "{told}");
     }
 
     #[test]

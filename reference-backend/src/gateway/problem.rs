@@ -29,6 +29,9 @@ pub(crate) struct Problem {
     /// Seconds after which a retry is worth while.
     #[serde(skip)]
     retry_after_s: Option<u32>,
+    /// It was refused before any statement was sent.
+    #[serde(skip)]
+    before_all: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
@@ -43,7 +46,18 @@ impl Problem {
         title: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { kind, title, status, detail: detail.into(), retry_after_s: None }
+        let (retry_after_s, before_all) = (None, false);
+        Self { kind, title, status, detail: detail.into(), retry_after_s, before_all }
+    }
+
+    /// The same, of a request that came to no statement.
+    pub(super) fn before_all(self) -> Self {
+        Self { before_all: true, ..self }
+    }
+
+    /// Whether it is certain that the request changed nothing.
+    pub(crate) fn wrote_nothing(&self) -> bool {
+        self.before_all || self.status.is_client_error()
     }
 
     /// 400: the request cannot be read as this route needs it.
@@ -240,6 +254,15 @@ impl IntoResponse for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_came_to_no_statement_is_certain_to_have_written_nothing() {
+        let of = |error: sqlx::Error| Problem::from(error).wrote_nothing();
+        assert!(of(sqlx::Error::PoolTimedOut) && of(sqlx::Error::PoolClosed));
+        assert!(!of(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())));
+        assert!(!of(sqlx::Error::WorkerCrashed));
+        assert!(Problem::invalid("").wrote_nothing() && !Problem::internal().wrote_nothing());
+    }
 
     #[tokio::test]
     async fn a_problem_is_rfc_9457_json_with_its_status() {

@@ -8,6 +8,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{self, Next};
 use axum::response::IntoResponse;
+use tokio_util::sync::CancellationToken;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
@@ -48,11 +49,12 @@ impl Modify for BearerToken {
 
 /// The HTTP face of this process, with the routes of `hosted` services. The others' routes lead to the processes that
 /// host them, or say that they are not here.
-pub(super) fn router(app: Arc<App>, hosted: &[Service]) -> Router {
+/// `stop` is when streams of events have to end.
+pub(super) fn router(app: Arc<App>, hosted: &[Service], stop: &CancellationToken) -> Router {
     let body_limit = DefaultBodyLimit::max(app.settings.load().body_bytes_max);
     let mut routes = always().split_for_parts().0;
     for service in Service::ALL {
-        let own = service.routes().split_for_parts().0;
+        let (own, document) = service.routes().split_for_parts();
         let guarded = |routes: Router<_>, answered| {
             // Probes must be answered when nothing else is.
             let rooms = (service != Service::Health).then(|| Rooms {
@@ -64,7 +66,7 @@ pub(super) fn router(app: Arc<App>, hosted: &[Service]) -> Router {
         };
         routes = routes.merge(if hosted.contains(&service) {
             guarded(own, Answered::Here)
-        } else if let Some(forwarding) = Forward::of(&app, service) {
+        } else if let Some(forwarding) = Forward::of(&app, service, &document, stop) {
             tracing::info!(%service, url = app.targets.url(service), "requests are forwarded");
             let forwarding = middleware::from_fn_with_state(Arc::new(forwarding), forward);
             guarded(own.route_layer(forwarding), Answered::Elsewhere)

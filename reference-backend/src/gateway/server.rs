@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::serve::ListenerExt;
 use chrono::Utc;
 use metrics::counter;
 use secrecy::SecretString;
@@ -18,6 +17,7 @@ use super::app::{App, Following, Writing};
 use super::auth::Verifier;
 use super::forward::Targets;
 use super::guard::Admission;
+use super::listen;
 use super::router::router;
 use crate::cache::Caches;
 use crate::config::{Config, Settings};
@@ -52,6 +52,9 @@ pub enum ServeError {
     /// The event store cannot write.
     #[error(transparent)]
     EventStore(#[from] StartError),
+    /// Whose objects are kept cannot be told.
+    #[error("ask PostgreSQL which cluster it is: {0}")]
+    Cluster(#[source] sqlx::Error),
     /// The projections cannot follow.
     #[error("start the projections: {0}")]
     Projections(#[from] ProjectionError),
@@ -87,7 +90,6 @@ pub async fn serve(
     let snapshot = settings.current();
     let config = &snapshot.config;
     let app = open(config, secret, hosted, metrics.clone()).await?;
-    app.retune(config);
     let live = Arc::clone(&app);
     settings.on_change(move |config| live.retune(config));
     let upkeep = TaskTracker::new();
@@ -154,6 +156,9 @@ pub(crate) async fn open(
     let horizon = partitioning::horizon(databases.write(Database::Finance), today, kept).await?;
     let caches = Arc::new(Caches::new(&config.cache));
     let (writing, following) = take_part(config, hosted, &databases, &caches).await?;
+    let keeps = hosted.iter().any(|service| KEEPERS.contains(service));
+    let cluster = if keeps { Some(objects::cluster(&databases).await) } else { None };
+    let cluster = cluster.transpose().map_err(ServeError::Cluster)?;
     Ok(Arc::new(App {
         settings: ArcSwap::from_pointee(config.server.clone()),
         admission: Arc::new(Admission::new(config)),
@@ -162,7 +167,7 @@ pub(crate) async fn open(
         verifier: Verifier::new(secret, config.auth.leeway_seconds),
         databases,
         caches,
-        objects: Objects::new(&config.objects),
+        objects: Objects::new(&config.objects).of_cluster(cluster),
         writing,
         following,
         horizon: ArcSwap::from_pointee(horizon),
@@ -214,19 +219,13 @@ async fn answer(
     let refused = |source| ServeError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
-    // An answer is one small packet; waiting to fill it only adds latency.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps Nagle's algorithm");
-        }
-    });
-    let drain = app.settings.load().drain_timeout_ms.duration();
-    let serving = axum::serve(listener, router(app, hosted))
-        .with_graceful_shutdown(stop.clone().cancelled_owned())
-        .into_future();
+    let settings = app.settings.load_full();
+    let drain = settings.drain_timeout_ms.duration();
+    let routes = router(app, hosted, &stop);
+    let serving = listen::serve(listener, routes, &settings, stop.clone());
     listening(bound);
     tokio::select! {
-        ended = serving => ended.map_err(refused),
+        () = serving => Ok(()),
         () = async { stop.cancelled().await; tokio::time::sleep(drain).await } => {
             tracing::warn!(after_ms = drain.as_millis(), "requests still in flight were cut off");
             Ok(())

@@ -12,6 +12,7 @@
 mod bucket;
 mod intake;
 mod media;
+mod owner;
 mod place;
 mod store;
 mod sweep;
@@ -19,5 +20,6 @@ mod sweep;
 pub use bucket::Bucket;
 pub use intake::{Digest, Refusal};
 pub use media::Media;
+pub(crate) use owner::cluster;
 pub use store::{Content, Key, Objects, ObjectsError};
 pub use sweep::{SweepError, Swept, sweep, sweeping};

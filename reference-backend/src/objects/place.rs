@@ -8,6 +8,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 
 use super::Bucket;
+use super::owner::claim;
 use crate::config::{self, ObjectStoreKind};
 
 /// Bytes written at a time to a file.
@@ -23,15 +24,24 @@ pub(super) struct Place {
     pub(super) part_bytes: usize,
 }
 
-/// Opens a bucket; a directory is made if it is not there.
-pub(super) fn open(settings: &config::Objects, bucket: Bucket) -> object_store::Result<Place> {
+/// Opens a bucket; a directory is made if it is not there, and belongs to `cluster` from then on.
+pub(super) fn open(
+    settings: &config::Objects,
+    bucket: Bucket,
+    cluster: Option<&str>,
+) -> object_store::Result<Place> {
     match settings.store {
         ObjectStoreKind::Directory => {
             let directory = settings.directory.join(bucket.name());
-            make(&directory).map_err(|source| object_store::Error::Generic {
+            let failed = |source: String| object_store::Error::Generic {
                 store: "directory",
-                source: format!("make {}: {source}", directory.display()).into(),
-            })?;
+                source: source.into(),
+            };
+            make(&directory)
+                .map_err(|source| failed(format!("make {}: {source}", directory.display())))?;
+            cluster
+                .map_or(Ok(()), |cluster| claim(&settings.directory, cluster))
+                .map_err(|source| failed(source.to_string()))?;
             // Without this, an answered upload could be lost with the machine's power.
             let store = LocalFileSystem::new_with_prefix(&directory)?.with_fsync(true);
             Ok(Place { store: Arc::new(store), part_bytes: FILE_PART_BYTES })

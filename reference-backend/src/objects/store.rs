@@ -107,6 +107,8 @@ impl fmt::Debug for Content {
 #[derive(Debug)]
 pub struct Objects {
     settings: config::Objects,
+    /// The PostgreSQL cluster with the rows that name the objects.
+    cluster: Option<String>,
     places: [OnceLock<Place>; Bucket::ALL.len()],
     room: Semaphore,
 }
@@ -115,7 +117,12 @@ impl Objects {
     /// Opens nothing yet.
     pub fn new(settings: &config::Objects) -> Self {
         let room = Semaphore::new(settings.uploads_max);
-        Self { settings: settings.clone(), places: Default::default(), room }
+        Self { settings: settings.clone(), cluster: None, places: Default::default(), room }
+    }
+
+    /// The same, for one PostgreSQL cluster: a directory of another's objects is refused.
+    pub(crate) fn of_cluster(self, cluster: Option<String>) -> Self {
+        Self { cluster, ..self }
     }
 
     /// Writes a body as an object. It is whole and durable when this returns, and not to be seen before.
@@ -226,7 +233,8 @@ impl Objects {
         if let Some(place) = cell.get() {
             return Ok(place);
         }
-        let opened = place::open(&self.settings, bucket).map_err(failed("open", bucket, ""))?;
+        let opened = place::open(&self.settings, bucket, self.cluster.as_deref())
+            .map_err(failed("open", bucket, ""))?;
         Ok(cell.get_or_init(|| opened))
     }
 }

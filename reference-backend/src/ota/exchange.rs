@@ -177,12 +177,16 @@ async fn pull(
             Answer::Refused(status) => return Ok(refused(status)),
         };
         let bookings = rows::usable(&page.bookings);
-        unusable += page.bookings.len() - bookings.len();
-        items += bookings.len();
         // Backwards would be for ever.
         let forward = page.next > place;
         place = place.max(page.next);
-        rows::take_in(databases, wanted, connection, &bookings, place).await?;
+        if !rows::take_in(databases, wanted, connection, &bookings, place).await? {
+            let detail =
+                "ended early: the property was connected to another hotel meanwhile".into();
+            return Ok(Effect { outcome: Outcome::Done, items, detail });
+        }
+        unusable += page.bookings.len() - bookings.len();
+        items += bookings.len();
         if !page.more || !forward {
             break;
         }

@@ -128,19 +128,21 @@ const TAKE_IN: &str = "\
         IS DISTINCT FROM (EXCLUDED.guest_name, EXCLUDED.arrival, EXCLUDED.departure, EXCLUDED.status, EXCLUDED.amount_cents)";
 
 const PULLED: &str = "\
-    UPDATE ota_connections SET pulled_to = greatest(pulled_to, $3) WHERE org_id = $1 AND property_id = $2";
+    UPDATE ota_connections SET pulled_to = greatest(pulled_to, $3) \
+    WHERE org_id = $1 AND property_id = $2 AND hotel_code = $4";
 
 /// Space of the ids of reservations that the channel manager made.
 const RESERVATIONS: Uuid = Uuid::from_u128(0x3f0a_91c4_2d5e_4f57_8a43_0b6f_6c1d_e2a9);
 
-/// Writes a page of bookings and how far they go, in one transaction.
+/// Writes a page of bookings and how far they go, in one transaction. Nothing is written, and false answered, when the property
+/// is connected to another hotel by now: a place in one hotel's list is none in the other's, and would skip its bookings.
 pub(super) async fn take_in(
     databases: &Databases,
     wanted: Wanted,
     connection: &Connection,
     bookings: &[Booking],
     pulled_to: i64,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<bool> {
     let org = wanted.org.get();
     // A reference is the hotel's own: another hotel of the organisation may have it too.
     let refs =
@@ -154,6 +156,17 @@ pub(super) async fn take_in(
         BookingStatus::Cancelled => "cancelled",
     });
     let mut transaction = databases.write(Database::Hospitality).begin().await?;
+    let pulled = sqlx::query(PULLED)
+        .bind(org)
+        .bind(wanted.property)
+        .bind(pulled_to)
+        .bind(&connection.hotel_code)
+        .execute(&mut *transaction)
+        .await?;
+    if pulled.rows_affected() == 0 {
+        transaction.rollback().await?;
+        return Ok(false);
+    }
     sqlx::query(TAKE_IN)
         .bind(org)
         .bind(wanted.property)
@@ -166,13 +179,8 @@ pub(super) async fn take_in(
         .bind(bookings.iter().map(|booking| booking.amount_cents).collect::<Vec<_>>())
         .execute(&mut *transaction)
         .await?;
-    sqlx::query(PULLED)
-        .bind(org)
-        .bind(wanted.property)
-        .bind(pulled_to)
-        .execute(&mut *transaction)
-        .await?;
-    transaction.commit().await
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// A failure gives way to whatever comes after it under the same id; nothing else does.

@@ -112,15 +112,33 @@ impl Entered<'_> {
         T: Send + 'static,
         E: Send + 'static,
     {
+        self.call_until(repeatable, again, tokio::time::sleep, attempt).await
+    }
+
+    /// The same, where a try's time may not begin with it: `overdue` returns when the time of the try just begun is up.
+    pub(crate) async fn call_until<T, E, F, O>(
+        &self,
+        repeatable: bool,
+        again: impl Fn(&E) -> bool,
+        overdue: impl Fn(Duration) -> O,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, CallError<E>>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        O: Future<Output = ()> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
         let Dependency { retries, breaker, limit, outcomes, .. } = self.dependency;
         let limit = *limit;
         let once = async || {
             breaker.check()?;
-            let timed = tokio::time::timeout(limit, attempt());
+            let (answer, overdue) = (attempt(), overdue(limit));
             let timed = async move {
-                match timed.await {
-                    Ok(answer) => answer.map_err(CallError::Failed),
-                    Err(_) => Err(CallError::TimedOut { limit }),
+                tokio::select! {
+                    biased;
+                    answer = answer => answer.map_err(CallError::Failed),
+                    () = overdue => Err(CallError::TimedOut { limit }),
                 }
             };
             breaker.call(timed).await.map_err(|broken| match broken {

@@ -140,7 +140,8 @@ pub(super) async fn close(
     let properties: Vec<Uuid> = desks.iter().map(|desk| desk.property_id).collect();
     let query =
         || sqlx::query_as(OPEN_CHECKINS).bind(orgs.clone()).bind(properties.clone()).bind(date);
-    let mut reader = databases.read(Database::GuestCheckin, Freshness::Any);
+    // From the primary: a day is closed once, and a guest may only just have gone to the room.
+    let mut reader = databases.read(Database::GuestCheckin, Freshness::Newest);
     let open: Vec<(i64, Uuid, i64)> = reader.fetch_all(query).await?;
     for (org, property, count) in open {
         if let Ok(at) = desks.binary_search_by_key(&(org, property), |d| (d.org_id, d.property_id))

@@ -1,4 +1,4 @@
-//! `gateway`: which services there are, and where they are answered.
+//! `gateway`: which services there are. Not where the others are: addresses within are nobody's business outside.
 
 use std::sync::Arc;
 
@@ -24,19 +24,14 @@ struct Services {
 #[derive(Debug, Serialize, ToSchema)]
 struct Place {
     name: &'static str,
-    /// Whether this process answers its routes.
+    /// Whether this process answers its routes itself.
     hosted: bool,
-    /// The process that its requests are forwarded to, where this one does not host it.
-    url: Option<String>,
 }
 
-/// All services, and where they are answered.
+/// All services, and which of them this process hosts.
 #[utoipa::path(get, path = "/v1/services", tag = "gateway", responses((status = 200, body = Services), Refusals))]
 async fn list(_: Bearer, State(app): State<Arc<App>>) -> Json<Services> {
-    let place = |service: Service| {
-        let hosted = app.hosted.contains(&service);
-        let url = app.targets.url(service).filter(|_| !hosted).map(str::to_owned);
-        Place { name: service.name(), hosted, url }
-    };
+    let place =
+        |service: Service| Place { name: service.name(), hosted: app.hosted.contains(&service) };
     Json(Services { services: Service::ALL.map(place).into() })
 }

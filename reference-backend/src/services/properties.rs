@@ -26,6 +26,8 @@ use crate::gateway::{
 
 const NAME_CHARS_MAX: usize = 200;
 const ROOMS_MAX: i32 = 10_000;
+/// They are listed, cached and warmed whole.
+const PROPERTIES_MAX: i64 = 1_000;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change))
@@ -65,6 +67,8 @@ impl Thing for Property {
 impl table::Created for Property {
     const CREATION: &'static str =
         "SELECT creation FROM properties WHERE org_id = $1 AND property_id = $2";
+    const FULL: Option<&'static str> =
+        Some("the organisation has 1,000 properties, and may have no more");
 
     fn id(&self) -> Uuid {
         self.property_id
@@ -83,9 +87,11 @@ struct NewProperty {
     rooms: i32,
 }
 
+/// Creates at the same moment may pass the limit by their number: it is there against thousands.
 const INSERT: &str = "\
     INSERT INTO properties (org_id, property_id, name, city, rooms, created_at, updated_at, creation) \
-    VALUES ($1, $2, $3, $4, $5, $6, $6, $7) ON CONFLICT (org_id, property_id) DO NOTHING";
+    SELECT $1, $2, $3, $4, $5, $6, $6, $8 WHERE (SELECT count(*) FROM properties WHERE org_id = $1) < $7 \
+    ON CONFLICT (org_id, property_id) DO NOTHING";
 
 /// Makes a property.
 #[utoipa::path(post, path = "/v1/orgs/{org}/properties", tag = "properties", params(OrgPath, KeyHeader), request_body = NewProperty,
@@ -115,7 +121,8 @@ async fn create(
             .bind(&property.name)
             .bind(&property.city)
             .bind(property.rooms)
-            .bind(now);
+            .bind(now)
+            .bind(PROPERTIES_MAX);
         table::create(&app, org, &new, &property, insert).await
     };
     noted(of, org, write).await
@@ -255,6 +262,7 @@ async fn load_many(
     if orgs.is_empty() {
         return Ok(HashMap::new());
     }
+    let asked_at = Instant::now();
     let mut reader = app.databases.read(Database::Hospitality, freshness);
     let numbers: Vec<i64> = orgs.iter().map(|org| org.get()).collect();
     let rows: Vec<Owned> = reader.fetch_all(|| sqlx::query_as(ALL).bind(numbers.clone())).await?;
@@ -266,7 +274,7 @@ async fn load_many(
     let list = |properties: Vec<Property>| {
         let ids = properties.iter().map(|row| row.property_id.into()).collect();
         let body = Reply::json(&Properties { properties }, "").body;
-        Fixed { value: Some(PropertyList { ids, body, as_of, loaded_at: Instant::now() }), from }
+        Fixed { value: Some(PropertyList { ids, body, as_of, asked_at }), from }
     };
     let lists = orgs.iter().map(|org| (*org, list(owned.remove(&org.get()).unwrap_or_default())));
     Ok(lists.collect())
@@ -296,8 +304,7 @@ async fn noted<T: Send + 'static>(
         let written = write.await;
         match &written {
             Ok(written) => app.caches.properties.written(org, written.token.0).await,
-            // Refused, and so not written.
-            Err(problem) if problem.status.is_client_error() => {}
+            Err(problem) if problem.wrote_nothing() => {}
             Err(_) => app.caches.properties.unknown(org).await,
         }
         written

@@ -39,7 +39,7 @@ pub(crate) async fn warm_listed(
     first_pages: bool,
     at_once: usize,
 ) {
-    let kept = kept(&hosted, app.writing.is_some(), first_pages);
+    let kept = kept(&hosted, app.following.is_some(), first_pages);
     if at_once == 0 {
         return;
     }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
@@ -13,12 +14,15 @@ use futures::future::BoxFuture;
 use reference_backend::services::Service;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::common::Cluster;
-use crate::http_server::{Server, TOKEN_HEADER, bearer, body, json_of, populate, problem_of};
+use crate::http_server::{
+    Server, TOKEN_HEADER, bearer, body, first_property, json_of, populate, problem_of,
+};
 use crate::processes::{Process, free_port, until};
 
 /// A process that answers as a test wants; its URL.
@@ -117,6 +121,100 @@ async fn an_endless_answer_arrives_piece_by_piece() {
 }
 
 #[tokio::test]
+async fn a_browsers_stream_passes_with_its_token_in_the_address() {
+    let cluster = Cluster::start().await;
+    let writer = Server::all(&cluster, "").await;
+    let server = gateway(&cluster, &writer.url, &format!("realtime = \"{}\"", writer.url)).await;
+    let ask = |query: String| reqwest::get(format!("{}/v1/orgs/1/realtime{query}", server.url));
+    let mut stream = ask(format!("?access_token={}", bearer(1, 60))).await.unwrap();
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let first = stream.chunk().await.unwrap().unwrap();
+    assert!(first.starts_with(b"event: ready") || first.starts_with(b"id: "), "{first:?}");
+
+    for (query, status) in [
+        (String::new(), 401),
+        (format!("?access_token={}", bearer(1, -60)), 401),
+        (format!("?access_token={}", bearer(2, 60)), 403),
+    ] {
+        assert_eq!(problem_of(ask(query).await.unwrap()).await.0, status);
+    }
+    server.stop().await;
+    writer.stop().await;
+}
+
+#[tokio::test]
+async fn an_open_stream_does_not_keep_the_gateway_from_stopping() {
+    let cluster = Cluster::start().await;
+    let url = target(|_| {
+        let endless = futures::stream::once(async { Ok::<_, std::io::Error>("data: 1\n\n") })
+            .chain(futures::stream::pending());
+        Box::pin(async {
+            ([("content-type", "text/event-stream")], Body::from_stream(endless)).into_response()
+        })
+    })
+    .await;
+    let settings = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\ndrain_timeout_ms = 600000\n[services.urls]\ncash = \"{url}\""
+    );
+    let server = Server::start(cluster.config(&settings), &[Service::Orgs]).await;
+    let mut answer = server.get(1, "/cash/position").await;
+    assert_eq!(answer.chunk().await.unwrap().unwrap(), "data: 1\n\n");
+    server.stop().await;
+    assert_eq!(answer.chunk().await.unwrap(), None, "it was ended, not cut off");
+}
+
+/// The first half of a command, and the connection on which the second may follow.
+async fn half_a_command(server: &Server) -> TcpStream {
+    let address = server.url.strip_prefix("http://").unwrap();
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /v1/orgs/1/revenues HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nidempotency-key: {}\r\n\
+         transfer-encoding: chunked\r\nconnection: close\r\n\r\n5\r\nfirst\r\n",
+        bearer(1, 60),
+        Uuid::now_v7()
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    connection
+}
+
+async fn answer_after(mut connection: TcpStream, rest: &str) -> String {
+    connection.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn slow_and_broken_clients_are_not_held_against_the_other_process() {
+    let cluster = Cluster::start().await;
+    let url = target(|request| {
+        Box::pin(async {
+            match axum::body::to_bytes(request.into_body(), usize::MAX).await {
+                Ok(body) => (StatusCode::CREATED, body).into_response(),
+                Err(_) => StatusCode::BAD_REQUEST.into_response(),
+            }
+        })
+    })
+    .await;
+    let touchy =
+        "[resilience.forwarding]\ntimeout_ms = 50\nbreaker = { calls_min = 1, open_ms = 600000 }";
+    let server = gateway(&cluster, &url, touchy).await;
+
+    let slow = half_a_command(&server).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let answer = answer_after(slow, "6\r\nsecond\r\n0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 201") && answer.contains("firstsecond"), "{answer}");
+
+    let broken = half_a_command(&server).await;
+    let answer = answer_after(broken, "no chunk\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.contains("could not be read to its end"), "{answer}");
+
+    assert_eq!(server.get(1, "/cash/position").await.status(), StatusCode::CREATED);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn who_may_not_ask_never_reaches_the_other_process() {
     let cluster = Cluster::start().await;
     let reached = Arc::new(AtomicUsize::new(0));
@@ -158,10 +256,13 @@ async fn only_what_can_be_repeated_is_sent_again() {
         Box::pin(std::future::pending())
     })
     .await;
-    let quick = "[resilience.forwarding]\ntimeout_ms = 20\nretry = { times_max = 2 }\nbreaker = { calls_min = 1000 }";
-    let server = gateway(&cluster, &url, quick).await;
-    let ask = |method, key: bool, body: &'static str| {
-        let request = server.request(method, 1, "/v1/orgs/1/revenues").body(body);
+    let quick = format!(
+        "properties = \"{url}\"\nota = \"{url}\"\n[resilience.forwarding]\ntimeout_ms = 20\n\
+         retry = {{ times_max = 2 }}\nbreaker = {{ calls_min = 1000 }}"
+    );
+    let server = gateway(&cluster, &url, &quick).await;
+    let ask = |method, path: String, key: bool, body: &'static str| {
+        let request = server.request(method, 1, &format!("/v1/orgs/1/{path}")).body(body);
         let request = if key {
             request.header("Idempotency-Key", Uuid::now_v7().to_string())
         } else {
@@ -170,14 +271,21 @@ async fn only_what_can_be_repeated_is_sent_again() {
         request.send()
     };
     let long: &'static str = "x".repeat(70_000).leak();
-    for (method, key, body, expected) in [
-        (Method::GET, false, "", 3),
-        (Method::POST, true, "{}", 3),
-        (Method::POST, false, "{}", 1),
-        (Method::POST, true, long, 1),
+    let revenues = || "revenues".to_owned();
+    let property = first_property(1);
+    let (property, hotel) =
+        (format!("properties/{property}"), format!("ota/connections/{property}"));
+    for (method, path, key, body, expected) in [
+        (Method::GET, revenues(), false, "", 3),
+        (Method::POST, revenues(), true, "{}", 3),
+        (Method::POST, revenues(), false, "{}", 1),
+        (Method::POST, revenues(), true, long, 1),
+        // The first try may have moved the version on, and these routes know no keys.
+        (Method::PATCH, property, true, "{}", 1),
+        (Method::PUT, hotel, false, "{}", 1),
     ] {
         tries.store(0, Ordering::Relaxed);
-        let answer = ask(method.clone(), key, body).await.unwrap();
+        let answer = ask(method.clone(), path, key, body).await.unwrap();
         assert_eq!(problem_of(answer).await.0, 504, "{method}");
         assert_eq!(
             tries.load(Ordering::Relaxed),

@@ -7,10 +7,12 @@ mod branding;
 mod categories;
 #[path = "../common/mod.rs"]
 mod common;
+mod connections;
 mod consistency;
 mod dropping;
 mod event_store;
 mod following;
+mod forwarded_uploads;
 mod forwarding;
 mod http_access;
 mod http_money;

@@ -23,7 +23,9 @@ use crate::http_server::{
 };
 use crate::tables::created;
 
-const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and what follows";
+pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and what follows";
+/// Of a long upload.
+const HALF: (usize, usize) = (1_000_000, 2_000_000);
 const PDF: &[u8] = b"%PDF-1.7 and what follows";
 
 async fn upload_as(
@@ -58,13 +60,14 @@ async fn remove(server: &Server, org: i64, path: &str) -> Response {
     server.request(Method::DELETE, org, &path).send().await.unwrap()
 }
 
-/// All files below a directory, whatever they are called.
-fn files(below: &Path) -> Vec<PathBuf> {
+/// All files below a directory, whatever they are called, but for the one that says whose they are.
+pub(crate) fn files(below: &Path) -> Vec<PathBuf> {
     let within = below.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    let within = within.filter(|path| !path.ends_with("owner"));
     within.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..3_000 {
         if holds() {
             return;
@@ -405,22 +408,27 @@ async fn leftovers_are_swept_and_nothing_else() {
     server.stop().await;
 }
 
-/// The beginning of an upload that says it is longer.
-async fn half_an_upload(address: &str, expense: Uuid, key: Uuid) -> TcpStream {
+/// The beginning of an upload that says it is longer: so many bytes, of so many.
+pub(crate) async fn half_an_upload(
+    address: &str,
+    expense: Uuid,
+    key: Uuid,
+    (sent, said): (usize, usize),
+) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!(
         "POST /v1/orgs/1/receipts?expense={expense} HTTP/1.1\r\nHost: {address}\r\n\
          Authorization: Bearer {}\r\nIdempotency-Key: {key}\r\nContent-Type: image/png\r\n\
-         Content-Length: 2000000\r\n\r\n",
+         Content-Length: {said}\r\n\r\n",
         bearer(1, 3600)
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    let content: Vec<u8> = PNG.iter().copied().cycle().take(1_000_000).collect();
+    let content: Vec<u8> = PNG.iter().copied().cycle().take(sent).collect();
     stream.write_all(&content).await.unwrap();
     stream
 }
 
-fn halves(cluster: &Cluster) -> Vec<PathBuf> {
+pub(crate) fn halves(cluster: &Cluster) -> Vec<PathBuf> {
     let found = files(&cluster.objects()).into_iter();
     found.filter(|file| file.to_string_lossy().contains('#')).collect()
 }
@@ -432,7 +440,7 @@ async fn an_upload_that_is_cut_off_leaves_nothing() {
     let server = Server::all(&cluster, "").await;
     let (expense, key) = (expense(&server, 1).await, Uuid::now_v7());
     let address = server.url.strip_prefix("http://").unwrap();
-    let stream = half_an_upload(address, expense, key).await;
+    let stream = half_an_upload(address, expense, key, HALF).await;
     eventually("half of it is there", || !halves(&cluster).is_empty()).await;
     assert_eq!(problem_of(server.get(1, &format!("/receipts/{key}")).await).await.0, 404);
     drop(stream);
@@ -488,7 +496,7 @@ async fn a_process_killed_amid_an_upload_leaves_nothing_that_is_seen_or_stays() 
 
     let config = cluster.config("[server]\nlisten = \"127.0.0.1:0\"");
     let mut program = Program::start(&cluster, &config, &[]).await;
-    let stream = half_an_upload(&program.address, expense, key).await;
+    let stream = half_an_upload(&program.address, expense, key, HALF).await;
     eventually("half of it is there", || !halves(&cluster).is_empty()).await;
     program.process.kill().await.unwrap();
     drop(stream);
@@ -503,4 +511,31 @@ async fn a_process_killed_amid_an_upload_leaves_nothing_that_is_seen_or_stays() 
     let path = format!("/receipts?expense={expense}");
     created(upload(&server, 1, &path, key, PNG).await).await;
     server.stop().await;
+}
+
+#[tokio::test]
+async fn objects_of_another_cluster_are_neither_swept_nor_added_to() {
+    let cluster = Cluster::start().await;
+    populate(&cluster).await;
+    let server = Server::all(&cluster, "").await;
+    let path = format!("/receipts?expense={}", expense(&server, 1).await);
+    created(upload(&server, 1, &path, Uuid::now_v7(), PNG).await).await;
+    server.stop().await;
+
+    // As if another cluster had written it: no row here names it.
+    std::fs::write(cluster.objects().join("owner"), "7").unwrap();
+    let mut finance = cluster.admin("plimsoll_finance").await;
+    sqlx::raw_sql("DELETE FROM receipts").execute(&mut finance).await.unwrap();
+    let kept = files(&cluster.objects());
+    age(&kept[0]);
+    let mut config = cluster.config("[server]\nlisten = \"127.0.0.1:0\"");
+    config.objects.sweep_interval_ms = Millis(10);
+    let server = Server::start(config, &Service::ALL).await;
+    for _ in 0..5 {
+        let refused = upload(&server, 1, &path, Uuid::now_v7(), PNG).await;
+        assert!(problem_of(refused).await.0 >= 500);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.stop().await;
+    assert_eq!(files(&cluster.objects()), kept);
 }

@@ -186,6 +186,30 @@ async fn what_cannot_be_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_pull_of_one_hotel_does_not_move_the_place_in_the_next_ones_list() {
+    let all = Exchanges::start("[ota.calls]\ntimeout_ms = 60000").await;
+    for _ in 0..3 {
+        all.done("push").await;
+    }
+    all.behave(json!({"delay_ms": 60_000})).await;
+    let meanwhile = async {
+        until("the pull in flight", || async { all.seen("in_flight").await == 1 }).await;
+        assert_eq!(all.connect(1, "H2").await.status(), StatusCode::OK);
+        all.behave(json!({"delay_ms": 0})).await;
+    };
+    let (pulled, ()) = tokio::join!(all.done("pull"), meanwhile);
+    let detail = pulled["detail"].as_str().unwrap();
+    assert!(pulled["items"] == 0 && detail.contains("another hotel"), "{pulled}");
+    assert_eq!(all.reservations().await, []);
+
+    // The new hotel's list is shorter than the old one's.
+    all.done("push").await;
+    assert_eq!(all.done("pull").await["items"], 1);
+    assert_eq!(all.reservations().await, [("H2/CM-1".to_owned(), "booked".to_owned())]);
+    all.server.stop().await;
+}
+
+#[tokio::test]
 async fn without_a_channel_manager_the_service_says_so() {
     let cluster = Cluster::start().await;
     populate(&cluster).await;

@@ -298,3 +298,25 @@ async fn what_must_be_one_of_a_kind_is_so() {
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn an_organisation_has_no_more_properties_than_are_listed_well() {
+    let cluster = Cluster::start().await;
+    populate(&cluster).await;
+    let server = Server::all(&cluster, "").await;
+    // Two are there; the last for which there is room is left out.
+    let mut hospitality = cluster.admin("plimsoll_hospitality").await;
+    let many = "INSERT INTO properties (org_id, property_id, name, city, rooms, created_at) \
+                SELECT 1, gen_random_uuid(), 'House', 'Bremen', 1, now() FROM generate_series(1, 997)";
+    sqlx::raw_sql(many).execute(&mut hospitality).await.unwrap();
+    let (last, body) = (Uuid::now_v7(), json!({"name": "Inn", "city": "Kiel", "rooms": 5}));
+    let (inn, _) = created(server.post(1, "properties", last, &body).await).await;
+
+    let refused = server.post(1, "properties", Uuid::now_v7(), &body).await;
+    let (status, detail) = problem_of(refused).await;
+    assert!(status == 409 && detail.contains("1,000 properties"), "{status}: {detail}");
+    let (again, _) = created(server.post(1, "properties", last, &body).await).await;
+    assert_eq!(again, inn, "a retry is no new property");
+    created(server.post(2, "properties", Uuid::now_v7(), &body).await).await;
+    server.stop().await;
+}

@@ -282,3 +282,17 @@ async fn a_cold_start_with_a_warm_list_begins_with_hits() {
     warm.until_counted(loaded, 8).await; // the new list too
     warm.stop();
 }
+
+#[tokio::test]
+async fn a_process_that_only_follows_is_warmed_from_the_list_too() {
+    let cluster = Cluster::start().await;
+    booked(&cluster).await;
+    let (done, said) = crate::jobs::command(&cluster, &["run", "cache-warming"]);
+    assert!(done, "{said}");
+    let settings = "[jobs]\nwarm_list_interval_ms = 50\n";
+    let program = Program::serving(&cluster, &["cash", "health"], settings);
+    program.until_counted(r#"backend_cache_list_warmed_total{outcome="loaded"}"#, 1).await;
+    let position = program.held("/cash/position", None).await;
+    assert_eq!(position["total_cents"], 300);
+    program.stop();
+}

@@ -47,10 +47,13 @@ pub(in crate::services) async fn create<T: Created>(
         other => {
             let first = first::<T>(&mut connection, org, id).await;
             match (first, other) {
-                (Ok(Some(first)), _) => first.again(creation.request, id)?,
+                (Ok(Some(Some(first))), _) => first.again(creation.request, id)?,
                 (_, Err(error)) => return Err(refusal::<T>(&error)),
                 (Err(error), _) => return Err(error.into()),
-                (Ok(None), Ok(_)) => return Err(used(id)),
+                (Ok(Some(None)), Ok(_)) => return Err(used(id)),
+                (Ok(None), Ok(_)) => {
+                    return Err(T::FULL.map_or_else(|| used(id), Problem::conflict));
+                }
             }
         }
     };
@@ -66,20 +69,22 @@ pub(in crate::services) async fn created_before<T: Created>(
     request: &impl Serialize,
 ) -> Result<Option<Written<Value>>, Problem> {
     let mut connection = app.databases.write(T::DATABASE).acquire().await?;
-    let Some(first) = first::<T>(&mut connection, org, id).await? else { return Ok(None) };
+    let first = first::<T>(&mut connection, org, id).await?.flatten();
+    let Some(first) = first else { return Ok(None) };
     let body = first.again(digest(request), id)?;
     let token = WriteToken(app.databases.flushed(&mut connection).await?);
     Ok(Some(Written { status: StatusCode::CREATED, body, token }))
 }
 
+/// The row's creation, if there is a row, and if a request created it.
 async fn first<T: Created>(
     connection: &mut PgConnection,
     org: OrgId,
     id: Uuid,
-) -> sqlx::Result<Option<Creation>> {
+) -> sqlx::Result<Option<Option<Creation>>> {
     let query = sqlx::query_scalar(T::CREATION).bind(org.get()).bind(id);
     let found: Option<Option<Json<Creation>>> = query.fetch_optional(connection).await?;
-    Ok(found.flatten().map(|Json(creation)| creation))
+    Ok(found.map(|creation| creation.map(|Json(creation)| creation)))
 }
 
 impl Creation {

@@ -47,6 +47,9 @@ pub(in crate::services) trait Created: Thing {
     /// The statement that reads the column `creation` of the row `$2` of the organisation `$1`.
     const CREATION: &'static str;
 
+    /// Where `insert` adds nothing to an organisation that has as many as it may: what its client is told.
+    const FULL: Option<&'static str> = None;
+
     /// The `Idempotency-Key` of its create.
     fn id(&self) -> Uuid;
 }
