@@ -228,13 +228,15 @@ async fn server_totals(server: &str, connection: &mut PgConnection) -> sqlx::Res
 /// How far each replica is behind; empty on a server that feeds none.
 ///
 /// `replay_lag` is what a replica's own replies told, and it stays as it was when they end. So silence counts as lag:
-/// each replica of the stack replies every second, more than two are silence. A replica that has everything is 0 s behind.
+/// each replica of the stack replies every second, more than two are silence. A replica that has everything is 0 s behind. One
+/// that had everything, and has not yet replied to what was written since, has no `replay_lag`: it is behind by no more than the
+/// time since its reply.
 async fn replication(connection: &mut PgConnection) -> sqlx::Result<Values> {
     let rows: Vec<(String, Option<f64>, Option<f64>)> = sqlx::query_as(
         "SELECT application_name, lag.bytes, coalesce(
                   greatest(extract(epoch FROM replay_lag)::float8,
                            CASE WHEN lag.bytes > 0 AND lag.silence > 2 THEN lag.silence END),
-                  CASE WHEN lag.bytes = 0 THEN 0 END)
+                  CASE WHEN lag.bytes = 0 THEN 0 ELSE greatest(lag.silence, 0) END)
          FROM pg_stat_replication,
               LATERAL (SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::float8 AS bytes,
                               extract(epoch FROM clock_timestamp() - reply_time)::float8 AS silence) AS lag
