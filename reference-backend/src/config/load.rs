@@ -9,6 +9,7 @@ use super::Config;
 use super::environment::Environment;
 use super::read::section;
 use super::sources::{self, Sources};
+use crate::events::Shard;
 
 const SECRET_VARIABLE: &str = "PLIMSOLL_BACKEND_TOKEN_SECRET";
 /// An HS256 key shorter than the hash is weaker than the hash.
@@ -72,6 +73,12 @@ impl Config {
         above_zero("projections.tries_before_paused", projections.tries_before_paused.into());
         above_zero("projections.retry_first_ms", projections.retry_first_ms.0);
         above_zero("cache.warm_queue", self.cache.warm_queue as u64);
+        if !(1..=Shard::COUNT).contains(&store.appenders) {
+            let (appenders, most) = (store.appenders, Shard::COUNT);
+            problems.push(format!(
+                "event_store.appenders = {appenders}: expected a number from 1 to {most}, the number of shards"
+            ));
+        }
         problems.extend(self.features.problems());
         problems.extend(self.jobs.problems());
         problems.extend(self.snapshots.problems());

@@ -157,19 +157,21 @@ pub struct ReplicaEndpoint {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventStore {
-    /// Commands that may wait per shard; more are shed.
+    /// Appenders, which share the eight shards.
+    pub appenders: usize,
+    /// Commands that may wait per appender; more are shed.
     pub queue_commands: usize,
     /// Most commands written by one statement.
     pub batch_commands_max: usize,
-    /// Shortest time between the starts of two batches of a shard.
+    /// Shortest time between the starts of two batches of an appender.
     pub batch_interval_ms: Millis,
     /// Longest run of one statement before its outcome counts as unknown.
     pub statement_timeout_ms: Millis,
     /// Longest wait for a shard's lease at start, and for a lost connection to come back.
     pub lease_wait_ms: Millis,
-    /// Aggregates per shard whose version is remembered.
+    /// Aggregates per appender whose version is remembered.
     pub heads_cached: u64,
-    /// Commands per shard whose answer is remembered.
+    /// Commands per appender whose answer is remembered.
     pub answers_cached: u64,
     /// Batches that may wait for one subscriber before it has to catch up from the store.
     pub feed_batches: usize,

@@ -1,4 +1,4 @@
-//! The one writer of a shard: takes commands from its queue, a batch at a time, and answers each after the commit.
+//! The one writer of its shards: takes commands from its queue, a batch at a time, and answers each after the commit.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use itertools::Itertools;
 use metrics::{Counter, Histogram, counter, histogram};
 use moka::future::Cache;
 use tokio::sync::{mpsc, oneshot};
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::feed::{Batch, Feed};
+use super::feed::{Batch, Feed, Positions};
 use super::plan::{Account, CommandKey, Given, Known, plan};
 use super::writer::{WriteError, Writer};
 use super::{AppendError, Appended, ConsistencyToken, Shard};
@@ -35,12 +36,11 @@ pub(super) struct Pending {
     pub(super) reply: oneshot::Sender<Answer>,
 }
 
-/// The writer of one shard.
+/// The writer of some shards, of each the only one.
 pub(super) struct Appender {
-    shard: Shard,
     writer: Writer,
-    /// Position of the shard's last committed event.
-    head: i64,
+    /// Position of the last committed event of each of its shards.
+    heads: Positions,
     versions: Cache<Account, Version>,
     answers: Cache<CommandKey, Given>,
     feed: Arc<Feed>,
@@ -77,21 +77,17 @@ impl Effort {
 }
 
 impl Appender {
-    /// `writer` holds the lease; `head` is what it read under it.
+    /// `writer` holds the leases; `heads` is what it read under them.
     pub(super) fn new(
-        (writer, head): (Writer, i64),
-        shard: Shard,
+        (writer, heads): (Writer, Positions),
         feed: Arc<Feed>,
         lease_held: Arc<[AtomicBool; Shard::COUNT]>,
         config: &config::EventStore,
         stop: CancellationToken,
     ) -> Self {
-        feed.set_head(ConsistencyToken { shard, position: head });
-        lease_held[shard.index()].store(true, Ordering::Relaxed);
-        Self {
-            shard,
+        let appender = Self {
             writer,
-            head,
+            heads,
             versions: Cache::new(config.heads_cached),
             answers: Cache::new(config.answers_cached),
             feed,
@@ -99,10 +95,13 @@ impl Appender {
             config: config.clone(),
             stop,
             meters: Meters::new(),
-        }
+        };
+        appender.tell_heads();
+        appender.tell_leases(true);
+        appender
     }
 
-    /// Works until told to stop and the queue is empty; then gives the lease back.
+    /// Works until told to stop and the queue is empty; then gives the leases back.
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Pending>) {
         let most = self.config.batch_commands_max;
         let mut batch = Vec::with_capacity(most);
@@ -113,7 +112,7 @@ impl Appender {
                 taken = timeout(IDLE_LOOK, queue.recv_many(&mut batch, most)) => match taken {
                     Ok(0) => break,
                     Ok(_) => self.work(&mut batch, &queue).await,
-                    Err(_) => self.keep_lease().await,
+                    Err(_) => self.keep_leases().await,
                 },
             }
         }
@@ -144,7 +143,7 @@ impl Appender {
                 Err(error) => error,
             };
             if !error.is_worth_a_retry() {
-                warn!(shard = %self.shard, %error, "append refused");
+                warn!(%error, "append refused");
                 return effort.answers_or(commands, &AppendError::Unavailable(error.to_string()));
             }
             if let Err(error) = self.recover(commands, &mut effort, &error).await {
@@ -195,53 +194,54 @@ impl Appender {
         versions: &HashMap<Account, Version>,
         effort: &Effort,
     ) -> super::plan::Plan {
-        let known = Known {
-            shard: self.shard,
-            head: self.head,
-            versions,
-            answers: &effort.answers,
-            now: now_in_micros(),
-        };
+        let known =
+            Known { heads: self.heads, versions, answers: &effort.answers, now: now_in_micros() };
         plan(commands, &known)
     }
 
     async fn committed(&mut self, events: Vec<RecordedEvent>) {
-        self.head += events.len() as i64;
         for event in &events {
             self.versions.insert((event.org, event.property), event.version).await;
             let answer = Appended {
                 command: event.command,
                 property: event.property,
                 version: event.version,
-                shard: self.shard,
+                shard: Shard::of(event.org),
                 position: event.position,
                 duplicate: true,
             };
             let given = Given { answer, event: event.event.clone() };
             self.answers.insert((event.org, event.command), given).await;
         }
-        self.feed.publish(Batch { shard: self.shard, events });
+        for (shard, events) in &events.into_iter().chunk_by(|event| Shard::of(event.org)) {
+            let events: Vec<_> = events.collect();
+            self.heads[shard.index()] += events.len() as i64;
+            self.feed.publish(Batch { shard, events });
+        }
     }
 
-    /// After a clash or a lost connection: finds out what is committed, for the shard and for each command.
+    /// After a clash or a lost connection: finds out what is committed, for the shards and for each command.
     async fn recover(
         &mut self,
         commands: &[&Command],
         effort: &mut Effort,
         reason: &WriteError,
     ) -> Result<(), AppendError> {
-        warn!(shard = %self.shard, %reason, uncertain = effort.uncertain, "append failed; reading the shard again");
+        warn!(%reason, uncertain = effort.uncertain, "append failed; reading the shards again");
         let failed = |effort: &Effort, reason: String| {
             let outcome =
                 if effort.uncertain { AppendError::Unknown } else { AppendError::Unavailable };
             Err(outcome(reason))
         };
-        let (head, lease) = match self.head_under_lease().await {
+        let (heads, lease) = match self.heads_under_lease().await {
             Ok(found) => found,
             Err(reason) => return failed(effort, reason),
         };
-        if head < self.head {
-            stop_before_history_is_rewritten(self.shard, self.head, head);
+        for shard in self.writer.shards() {
+            let (acknowledged, found) = (self.heads[shard.index()], heads[shard.index()]);
+            if found < acknowledged {
+                stop_before_history_is_rewritten(*shard, acknowledged, found);
+            }
         }
         match lease {
             // Another process may have written while the lease was gone.
@@ -252,52 +252,64 @@ impl Appender {
                 }
             }
         }
-        let head_before = std::mem::replace(&mut self.head, head);
-        self.feed.set_head(ConsistencyToken { shard: self.shard, position: head });
+        let heads_before = std::mem::replace(&mut self.heads, heads);
+        self.tell_heads();
         if let Err(error) = self.look_up(commands, effort).await {
             return failed(effort, error.to_string());
         }
         effort.looked_up = true;
         if std::mem::take(&mut effort.uncertain) {
-            self.claim(effort, head_before);
+            self.claim(effort, heads_before);
         }
         Ok(())
     }
 
     /// What the uncertain append has written after all was written by it, not by an earlier one.
-    fn claim(&self, effort: &mut Effort, head_before: i64) {
+    fn claim(&self, effort: &mut Effort, heads_before: Positions) {
         let answers = effort.answers.values_mut().map(|given| &mut given.answer);
-        for answer in answers.filter(|answer| answer.position > head_before) {
+        let is_new = |answer: &Appended| answer.position > heads_before[answer.shard.index()];
+        for answer in answers.filter(|answer| is_new(answer)) {
             answer.duplicate = false;
             self.meters.events.increment(1);
         }
     }
 
-    async fn head_under_lease(&mut self) -> Result<(i64, Lease), String> {
-        let held = Arc::clone(&self.lease_held);
-        let held = &held[self.shard.index()];
-        if self.writer.holds_lease() {
-            match self.writer.head().await {
-                Ok(head) => return Ok((head, Lease::Kept)),
+    async fn heads_under_lease(&mut self) -> Result<(Positions, Lease), String> {
+        if self.writer.holds_leases() {
+            match self.writer.heads().await {
+                Ok(heads) => return Ok((heads, Lease::Kept)),
                 Err(WriteError::Refused(error)) => return Err(error.to_string()),
                 Err(WriteError::Lost(_) | WriteError::Unsent) => {}
             }
         }
-        held.store(false, Ordering::Relaxed);
+        self.tell_leases(false);
         let stopping = self.stop.is_cancelled();
         let wait = if stopping { Duration::ZERO } else { self.config.lease_wait_ms.duration() };
-        let head = self.writer.acquire(wait).await.map_err(|error| error.to_string())?;
-        held.store(true, Ordering::Relaxed);
-        info!(shard = %self.shard, head, "lease taken again");
-        Ok((head, Lease::TakenAgain))
+        let heads = self.writer.acquire(wait).await.map_err(|error| error.to_string())?;
+        self.tell_leases(true);
+        info!(shards = %self.writer.shards().iter().format(" "), "leases taken again");
+        Ok((heads, Lease::TakenAgain))
     }
 
-    async fn keep_lease(&mut self) {
+    async fn keep_leases(&mut self) {
         if let Err(error) = self.writer.ping().await {
             let mut nothing = self.remembered(&[]).await;
             if let Err(error) = self.recover(&[], &mut nothing, &error).await {
-                warn!(shard = %self.shard, %error, "no lease; trying again");
+                warn!(%error, "no lease; trying again");
             }
+        }
+    }
+
+    fn tell_heads(&self) {
+        for shard in self.writer.shards() {
+            let position = self.heads[shard.index()];
+            self.feed.set_head(ConsistencyToken { shard: *shard, position });
+        }
+    }
+
+    fn tell_leases(&self, held: bool) {
+        for shard in self.writer.shards() {
+            self.lease_held[shard.index()].store(held, Ordering::Relaxed);
         }
     }
 
@@ -362,7 +374,7 @@ impl Appender {
 impl Drop for Appender {
     /// However its task ends, this process is then not ready to take commands.
     fn drop(&mut self) {
-        self.lease_held[self.shard.index()].store(false, Ordering::Relaxed);
+        self.tell_leases(false);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The event store: one writer per shard, acknowledged after the commit, followed from memory.
 //!
-//! A shard is a fixed function of the organisation. Its appender holds a lease (a session advisory lock on the very connection
-//! it writes with), assigns versions and positions in memory, and writes a batch as one statement: one transaction, one
-//! round trip, one batch in flight. So positions are gapless, and a position at or below the highest committed one can never
+//! A shard is a fixed function of the organisation. Its appender, which may have more than one, holds a lease (a session advisory lock on the
+//! very connection it writes with), assigns versions and positions in memory, and writes a batch as one statement: one
+//! transaction, one round trip, one batch in flight. So positions are gapless, and a position at or below the highest committed one can never
 //! appear later. The primary key stays the arbiter: nothing here is ever written with `ON CONFLICT DO NOTHING`.
 
 mod account;

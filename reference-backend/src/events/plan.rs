@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
+use super::feed::Positions;
 use super::{AppendError, Appended, Shard};
 use crate::domain::{Command, CommandId, Event, OrgId, PropertyId, RecordedEvent, Version};
 
@@ -33,9 +34,8 @@ impl Given {
 /// What is known before the batch.
 #[derive(Debug)]
 pub(super) struct Known<'a> {
-    pub(super) shard: Shard,
-    /// Position of the shard's last committed event.
-    pub(super) head: i64,
+    /// Position of the last committed event of each shard.
+    pub(super) heads: Positions,
     /// Versions of at least the batch's accounts.
     pub(super) versions: &'a HashMap<Account, Version>,
     /// Answers given before, to some of the batch's commands.
@@ -48,7 +48,7 @@ pub(super) struct Known<'a> {
 pub(super) struct Plan {
     /// One per command, in order.
     pub(super) answers: Vec<Result<Appended, AppendError>>,
-    /// At consecutive positions after the head.
+    /// By shard; those of each shard at consecutive positions after its head.
     pub(super) events: Vec<RecordedEvent>,
     /// Indices of the commands answered with a conflict.
     pub(super) conflicts: Vec<usize>,
@@ -59,6 +59,7 @@ pub(super) fn plan(commands: &[&Command], known: &Known<'_>) -> Plan {
     let mut plan = Plan::default();
     let mut versions: HashMap<Account, Version> = HashMap::new();
     let mut new: HashMap<CommandKey, Given> = HashMap::new();
+    let mut heads = known.heads;
     for (index, command) in commands.iter().enumerate() {
         let key = (command.org, command.id);
         if let Some(given) = known.answers.get(&key).or_else(|| new.get(&key)) {
@@ -75,12 +76,14 @@ pub(super) fn plan(commands: &[&Command], known: &Known<'_>) -> Plan {
             continue;
         }
         *version = version.next();
-        let position = known.head + 1 + plan.events.len() as i64;
+        let shard = Shard::of(command.org);
+        let position = heads[shard.index()] + 1;
+        heads[shard.index()] = position;
         let answer = Appended {
             command: command.id,
             property: command.property,
             version: *version,
-            shard: known.shard,
+            shard,
             position,
             duplicate: false,
         };
@@ -98,6 +101,8 @@ pub(super) fn plan(commands: &[&Command], known: &Known<'_>) -> Plan {
             event,
         });
     }
+    // Stable: the order within each shard stays.
+    plan.events.sort_by_key(|event| Shard::of(event.org));
     plan
 }
 
@@ -109,10 +114,16 @@ mod tests {
     use super::*;
     use crate::domain::{Action, Amount, Category, Entry};
 
+    const EMPTY: Positions = [0; Shard::COUNT];
+
     fn command(id: u128, property: u128, expected: Option<i32>) -> Command {
+        command_of(1, id, property, expected)
+    }
+
+    fn command_of(org: i64, id: u128, property: u128, expected: Option<i32>) -> Command {
         Command {
             id: Uuid::from_u128(id).into(),
-            org: OrgId::new(1).unwrap(),
+            org: OrgId::new(org).unwrap(),
             property: Uuid::from_u128(property).into(),
             expected_version: expected.map(Version::new),
             action: Action::RecordRevenue(Entry {
@@ -124,14 +135,13 @@ mod tests {
         }
     }
 
-    fn run(commands: &[Command], head: i64, version: i32) -> Plan {
+    fn run(commands: &[Command], heads: Positions, version: i32) -> Plan {
         let versions = commands
             .iter()
             .map(|command| ((command.org, command.property), Version::new(version)))
             .collect();
         let known = Known {
-            shard: Shard::from_number(3).unwrap(),
-            head,
+            heads,
             versions: &versions,
             answers: &HashMap::new(),
             now: DateTime::UNIX_EPOCH,
@@ -141,8 +151,11 @@ mod tests {
 
     #[test]
     fn commands_of_one_account_see_each_other() {
-        let plan =
-            run(&[command(1, 7, Some(5)), command(2, 7, Some(5)), command(3, 7, None)], 9, 5);
+        let plan = run(
+            &[command(1, 7, Some(5)), command(2, 7, Some(5)), command(3, 7, None)],
+            [9; Shard::COUNT],
+            5,
+        );
         let versions: Vec<_> =
             plan.answers.iter().map(|a| a.as_ref().ok().map(|a| a.version.get())).collect();
         assert_eq!(versions, [Some(6), None, Some(7)]);
@@ -152,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_command_twice_in_a_batch_is_one_event() {
-        let plan = run(&[command(1, 7, Some(0)), command(1, 7, Some(0))], 0, 0);
+        let plan = run(&[command(1, 7, Some(0)), command(1, 7, Some(0))], EMPTY, 0);
         let [Ok(first), Ok(second)] = plan.answers[..] else { panic!("{plan:?}") };
         assert_eq!(Appended { duplicate: true, ..first }, second);
         assert_eq!(plan.events.len(), 1);
@@ -160,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_command_id_cannot_move_to_another_account() {
-        let plan = run(&[command(1, 7, None), command(1, 8, None)], 0, 0);
+        let plan = run(&[command(1, 7, None), command(1, 8, None)], EMPTY, 0);
         assert_eq!(plan.answers[1], Err(AppendError::KeyReused(Uuid::from_u128(1).into())));
     }
 
@@ -176,28 +189,33 @@ mod tests {
         let after_midnight = Command { undated: true, ..revenue(later.clone()) };
         let others = [revenue(dearer), revenue(elsewhere), revenue(later), expense];
         for other in others {
-            let plan = run(&[first.clone(), other], 0, 0);
+            let plan = run(&[first.clone(), other], EMPTY, 0);
             assert_eq!(plan.answers[1], Err(AppendError::KeyReused(first.id)));
             assert_eq!(plan.events.len(), 1);
         }
-        let plan = run(&[first, after_midnight], 0, 0);
+        let plan = run(&[first, after_midnight], EMPTY, 0);
         assert!(plan.answers[1].as_ref().is_ok_and(|answer| answer.duplicate), "{plan:?}");
     }
 
     proptest! {
         #[test]
         fn positions_and_versions_are_gapless(
-            specs in prop::collection::vec((0u128..30, 0u128..4, prop::option::of(0i32..6)), 0..60),
-            head in 0i64..1000,
+            specs in prop::collection::vec((1i64..6, 0u128..30, 0u128..4, prop::option::of(0i32..6)), 0..60),
+            heads in prop::array::uniform8(0i64..1000),
         ) {
-            let commands: Vec<_> = specs.into_iter().map(|(id, p, e)| command(id, p, e)).collect();
-            let plan = run(&commands, head, 2);
+            let commands: Vec<_> = specs.into_iter().map(|(org, id, p, e)| command_of(org, id, p, e)).collect();
+            let plan = run(&commands, heads, 2);
             prop_assert_eq!(plan.answers.len(), commands.len());
-            for (event, position) in plan.events.iter().zip(head + 1..) {
-                prop_assert_eq!(event.position, position);
+            for shard in Shard::all() {
+                let of_shard = plan.events.iter().filter(|event| Shard::of(event.org) == shard);
+                for (event, position) in of_shard.zip(heads[shard.index()] + 1..) {
+                    prop_assert_eq!(event.position, position);
+                }
             }
-            for property in 0..4u128 {
-                let of_account = plan.events.iter().filter(|e| e.property.uuid().as_u128() == property);
+            prop_assert!(plan.events.is_sorted_by_key(|event| Shard::of(event.org)));
+            for (org, property) in (1..6).flat_map(|org| (0..4u128).map(move |property| (org, property))) {
+                let of_account = plan.events.iter()
+                    .filter(|e| e.org.get() == org && e.property.uuid().as_u128() == property);
                 prop_assert!(of_account.zip(3..).all(|(event, version)| event.version.get() == version));
             }
             let fresh = plan.answers.iter().filter(|a| matches!(a, Ok(a) if !a.duplicate)).count();

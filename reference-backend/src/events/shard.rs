@@ -27,6 +27,14 @@ impl Shard {
         Self((mixed >> 61) as u8)
     }
 
+    /// The shards that each of `appenders` writes: every shard one of them, as many to each as can be. At least one appender, and
+    /// none without a shard.
+    pub(super) fn dealt_to(appenders: usize) -> Vec<Vec<Self>> {
+        let appenders = appenders.clamp(1, Self::COUNT);
+        let of = |n: usize| Self::all().filter(|shard| shard.index() % appenders == n).collect();
+        (0..appenders).map(of).collect()
+    }
+
     /// The shard with a number, if there is one.
     pub fn from_number(number: i16) -> Option<Self> {
         u8::try_from(number).ok().filter(|number| usize::from(*number) < Self::COUNT).map(Self)
@@ -56,6 +64,18 @@ mod tests {
     fn an_organisation_never_moves() {
         let shards = [1, 2, 3, 1_000_000].map(|n| Shard::of(OrgId::new(n).unwrap()).number());
         assert_eq!(shards, [2, 6, 0, 3], "changing this loses sight of every stored event");
+    }
+
+    #[test]
+    fn every_shard_has_one_appender_and_every_appender_a_shard() {
+        for (asked, made) in [(0, 1), (1, 1), (3, 3), (8, 8), (9, 8)] {
+            let dealt = Shard::dealt_to(asked);
+            assert_eq!(dealt.len(), made);
+            assert!(dealt.iter().all(|shards| shards.len() >= Shard::COUNT / made), "{dealt:?}");
+            let mut all = dealt.concat();
+            all.sort_unstable();
+            assert_eq!(all, Shard::all().collect::<Vec<_>>());
+        }
     }
 
     #[test]

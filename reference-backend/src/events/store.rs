@@ -90,12 +90,15 @@ pub enum StartError {
     },
 }
 
-/// The event store of this process: eight appenders. Cheap to clone.
+/// The event store of this process: eight shards and their appenders. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct EventStore(Arc<Inner>);
 
 struct Inner {
+    /// One per appender; which of them a shard has, [`Shard::dealt_to`] says.
     queues: Vec<mpsc::Sender<Pending>>,
+    /// By shard: the index of its queue.
+    queue_of: [usize; Shard::COUNT],
     feed: Arc<Feed>,
     feed_batches: usize,
     lease_held: Arc<[AtomicBool; Shard::COUNT]>,
@@ -114,14 +117,19 @@ impl fmt::Debug for Inner {
 impl EventStore {
     /// Takes the leases of all shards, waiting up to the configured time, and starts the appenders.
     pub async fn start(db: &Databases, config: &config::EventStore) -> Result<Self, StartError> {
-        let leases = Shard::all().map(|shard| take_lease(db, config, shard));
+        let dealt = Shard::dealt_to(config.appenders);
+        let mut queue_of = [0; Shard::COUNT];
+        for (queue, shards) in dealt.iter().enumerate() {
+            shards.iter().for_each(|shard| queue_of[shard.index()] = queue);
+        }
+        let leases = dealt.into_iter().map(|shards| take_leases(db, config, shards));
         let writers = futures::future::try_join_all(leases).await?;
         let (feed, stop) = (Arc::new(Feed::default()), CancellationToken::new());
         let (lease_held, appenders) = (Arc::new(Default::default()), TaskTracker::new());
-        let queues = Shard::all().zip(writers).map(|(shard, writer)| {
+        let queues = writers.into_iter().map(|writer| {
             let (sender, queue) = mpsc::channel(config.queue_commands);
             let (feed, lease_held) = (Arc::clone(&feed), Arc::clone(&lease_held));
-            let appender = Appender::new(writer, shard, feed, lease_held, config, stop.clone());
+            let appender = Appender::new(writer, feed, lease_held, config, stop.clone());
             appenders.spawn(appender.run(queue));
             sender
         });
@@ -129,6 +137,7 @@ impl EventStore {
         appenders.close();
         Ok(Self(Arc::new(Inner {
             queues,
+            queue_of,
             feed,
             feed_batches: config.feed_batches,
             lease_held,
@@ -144,7 +153,8 @@ impl EventStore {
     pub async fn append(&self, command: Command) -> Result<Appended, AppendError> {
         let shard = Shard::of(command.org);
         let (reply, answer) = oneshot::channel();
-        let refused = match self.0.queues[shard.index()].try_send(Pending { command, reply }) {
+        let queue = &self.0.queues[self.0.queue_of[shard.index()]];
+        let refused = match queue.try_send(Pending { command, reply }) {
             Ok(()) => {
                 let lost = || AppendError::Unknown("its appender ended".to_owned());
                 return answer.await.unwrap_or_else(|_| Err(lost()));
@@ -179,15 +189,16 @@ impl EventStore {
     }
 }
 
-async fn take_lease(
+async fn take_leases(
     db: &Databases,
     config: &config::EventStore,
-    shard: Shard,
-) -> Result<(Writer, i64), StartError> {
-    let mut writer = Writer::new(db.clone(), shard, config.statement_timeout_ms.duration());
+    shards: Vec<Shard>,
+) -> Result<(Writer, Positions), StartError> {
+    let first = shards[0];
+    let mut writer = Writer::new(db.clone(), shards, config.statement_timeout_ms.duration());
     match writer.acquire(config.lease_wait_ms.duration()).await {
-        Ok(head) => Ok((writer, head)),
-        Err(LeaseError::Held) => Err(StartError::LeaseHeld(shard)),
-        Err(LeaseError::Sql(source)) => Err(StartError::Database { shard, source }),
+        Ok(heads) => Ok((writer, heads)),
+        Err(LeaseError::Held(shard)) => Err(StartError::LeaseHeld(shard)),
+        Err(LeaseError::Sql(source)) => Err(StartError::Database { shard: first, source }),
     }
 }

@@ -1,18 +1,20 @@
-//! The statements of an appender, on the one connection that also holds its lease.
+//! The statements of an appender, on the one connection that also holds the leases of its shards.
 //!
-//! The lease is a session lock of this very connection: who can write, holds it, and who lost it cannot write. A new
+//! A lease is a session lock of this very connection: who can write, holds it, and who lost it cannot write. A new
 //! connection gets it only after the old session has ended, so nothing of the old one can still commit behind its back.
 
 use std::fmt::Display;
 use std::time::Duration;
 
+use itertools::Itertools;
 use sqlx::postgres::{PgArguments, PgConnection, PgQueryResult};
 use sqlx::query::Query;
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, Connection, Postgres};
+use sqlx::{Connection, Postgres};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
+use super::feed::Positions;
 use super::plan::{Account, CommandKey, Given};
 use super::{Appended, Shard};
 use crate::db::{Database, Databases};
@@ -55,59 +57,58 @@ impl Display for WriteError {
     }
 }
 
-/// Why a lease was not to be had in time.
+/// Why the leases were not to be had in time.
 #[derive(Debug)]
 pub(super) enum LeaseError {
-    Held,
+    Held(Shard),
     Sql(sqlx::Error),
+}
+
+impl From<sqlx::Error> for LeaseError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
 }
 
 impl Display for LeaseError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Held => f.write_str("another session holds the lease"),
+            Self::Held(shard) => write!(f, "another session holds the lease of shard {shard}"),
             Self::Sql(error) => error.fmt(f),
         }
     }
 }
 
-/// The connection of one shard's appender.
+/// The connection of an appender.
 #[derive(Debug)]
 pub(super) struct Writer {
     db: Databases,
-    shard: Shard,
+    shards: Vec<Shard>,
     statement_timeout: Duration,
-    /// Present exactly while the lease is held.
+    /// Present exactly while the leases of all its shards are held.
     connection: Option<PgConnection>,
-    sql: Statements,
-}
-
-/// The shard stands in the text, so that planning prunes to its partition even in a generic plan.
-#[derive(Debug)]
-struct Statements {
-    head: String,
-    versions: String,
-    answers: String,
-    append: String,
 }
 
 impl Writer {
-    pub(super) fn new(db: Databases, shard: Shard, statement_timeout: Duration) -> Self {
-        Self { db, shard, statement_timeout, connection: None, sql: Statements::of(shard) }
+    pub(super) fn new(db: Databases, shards: Vec<Shard>, statement_timeout: Duration) -> Self {
+        Self { db, shards, statement_timeout, connection: None }
     }
 
-    pub(super) fn holds_lease(&self) -> bool {
+    pub(super) fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    pub(super) fn holds_leases(&self) -> bool {
         self.connection.is_some()
     }
 
-    /// Connects, takes the lease and reads the position of the shard's last event; tries until the time is up.
-    pub(super) async fn acquire(&mut self, wait: Duration) -> Result<i64, LeaseError> {
+    /// Connects, takes the leases and reads the position of each shard's last event; tries until the time is up.
+    pub(super) async fn acquire(&mut self, wait: Duration) -> Result<Positions, LeaseError> {
         let deadline = Instant::now() + wait;
         loop {
             let error = match timeout(self.statement_timeout, self.try_acquire()).await {
-                Ok(Ok(Some(head))) => return Ok(head),
-                Ok(Ok(None)) => LeaseError::Held,
-                Ok(Err(error)) => LeaseError::Sql(error),
+                Ok(Ok(heads)) => return Ok(heads),
+                Ok(Err(error)) => error,
                 Err(_) => LeaseError::Sql(sqlx::Error::PoolTimedOut),
             };
             if Instant::now() >= deadline {
@@ -117,28 +118,32 @@ impl Writer {
         }
     }
 
-    async fn try_acquire(&mut self) -> Result<Option<i64>, sqlx::Error> {
-        let name = format!("appender {}", self.shard);
+    async fn try_acquire(&mut self) -> Result<Positions, LeaseError> {
+        let name = format!("appender {}", self.shards.iter().format(" "));
         let mut connection =
             self.db.writer(Database::EventStore, &name, self.statement_timeout).await?;
-        let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
-            .bind(LEASE_CLASS)
-            .bind(i32::from(self.shard.number()))
-            .fetch_one(&mut connection)
-            .await?;
-        if !taken {
-            connection.close().await?;
-            return Ok(None);
+        for shard in &self.shards {
+            let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
+                .bind(LEASE_CLASS)
+                .bind(i32::from(shard.number()))
+                .fetch_one(&mut connection)
+                .await?;
+            if !taken {
+                // Those taken before it go with the session.
+                connection.close().await?;
+                return Err(LeaseError::Held(*shard));
+            }
         }
-        let head = self.sql.head(&mut connection).await?;
+        let heads = read_heads(&mut connection, &self.shards).await?;
         self.connection = Some(connection);
-        Ok(Some(head))
+        Ok(heads)
     }
 
-    /// Position of the shard's last event, 0 without one.
-    pub(super) async fn head(&mut self) -> Result<i64, WriteError> {
+    /// Position of each shard's last event, 0 without one.
+    pub(super) async fn heads(&mut self) -> Result<Positions, WriteError> {
         let mut connection = self.take()?;
-        let result = timeout(self.statement_timeout, self.sql.head(&mut connection)).await;
+        let read = read_heads(&mut connection, &self.shards);
+        let result = timeout(self.statement_timeout, read).await;
         self.settle(connection, result)
     }
 
@@ -150,9 +155,10 @@ impl Writer {
         let orgs: Vec<i64> = accounts.iter().map(|(org, _)| org.get()).collect();
         let properties: Vec<Uuid> = accounts.iter().map(|(_, property)| property.uuid()).collect();
         let mut connection = self.take()?;
-        let query = sqlx::query_scalar(AssertSqlSafe(self.sql.versions.clone()))
+        let query = sqlx::query_scalar(VERSIONS)
             .bind(orgs)
             .bind(properties)
+            .bind(numbers(accounts.iter().map(|(org, _)| *org)))
             .fetch_all(&mut connection);
         let result = timeout(self.statement_timeout, query).await;
         let versions: Vec<i32> = self.settle(connection, result)?;
@@ -167,19 +173,17 @@ impl Writer {
         let orgs: Vec<i64> = commands.iter().map(|(org, _)| org.get()).collect();
         let ids: Vec<Uuid> = commands.iter().map(|(_, id)| id.uuid()).collect();
         let mut connection = self.take()?;
-        let query = sqlx::query_as::<_, AnswerRow>(AssertSqlSafe(self.sql.answers.clone()))
-            .bind(orgs)
-            .bind(ids)
-            .fetch_all(&mut connection);
+        let query =
+            sqlx::query_as::<_, AnswerRow>(ANSWERS).bind(orgs).bind(ids).fetch_all(&mut connection);
         let result = timeout(self.statement_timeout, query).await;
         let rows = self.settle(connection, result)?;
-        rows.into_iter().map(|row| given(self.shard, row)).collect()
+        rows.into_iter().map(given).collect()
     }
 
     /// Writes events and the answers to their commands, in one statement: both or neither.
     pub(super) async fn append(&mut self, events: &[RecordedEvent]) -> Result<(), WriteError> {
         let mut connection = self.take()?;
-        let query = self.sql.append(events).execute(&mut connection);
+        let query = append(events).execute(&mut connection);
         let result = timeout(self.statement_timeout, query).await;
         self.settle(connection, result).map(|_: PgQueryResult| ())
     }
@@ -191,10 +195,10 @@ impl Writer {
         self.settle(connection, result)
     }
 
-    /// Gives the lease back.
+    /// Gives the leases back.
     pub(super) async fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
-            // The server releases the lease when the session ends, however it ends.
+            // The server releases them when the session ends, however it ends.
             let _ = timeout(self.statement_timeout, connection.close()).await;
         }
     }
@@ -238,7 +242,7 @@ fn session_survives(error: &sqlx::Error) -> bool {
 /// Organisation, command, property, version, position, kind of event, entry.
 type AnswerRow = (i64, Uuid, Uuid, i32, i64, i16, Json<Entry>);
 
-fn given(shard: Shard, row: AnswerRow) -> Result<(CommandKey, Given), WriteError> {
+fn given(row: AnswerRow) -> Result<(CommandKey, Given), WriteError> {
     let (org, command, property, version, position, kind, Json(entry)) = row;
     let org = OrgId::new(org).expect("it was asked for by this very number");
     let event = Event::from_stored(kind, entry)
@@ -247,75 +251,84 @@ fn given(shard: Shard, row: AnswerRow) -> Result<(CommandKey, Given), WriteError
         command: command.into(),
         property: property.into(),
         version: Version::new(version),
-        shard,
+        shard: Shard::of(org),
         position,
         duplicate: true,
     };
     Ok(((org, answer.command), Given { answer, event }))
 }
 
-impl Statements {
-    fn of(shard: Shard) -> Self {
-        Self {
-            head: format!("SELECT coalesce(max(position), 0) FROM events WHERE shard = {shard}"),
-            versions: format!(
-                "SELECT greatest( \
-                     (SELECT max(e.version) FROM events e WHERE e.shard = {shard} \
-                      AND e.org_id = a.org_id AND e.aggregate_type = 1 AND e.aggregate_id = a.id), \
-                     (SELECT s.version FROM snapshots s WHERE s.org_id = a.org_id \
-                      AND s.aggregate_type = 1 AND s.aggregate_id = a.id), \
-                     0) \
-                 FROM unnest($1::bigint[], $2::uuid[]) WITH ORDINALITY AS a (org_id, id, n) \
-                 ORDER BY a.n"
-            ),
-            answers: format!(
-                "SELECT d.org_id, d.command_id, d.aggregate_id, d.first_version, d.last_position, \
-                     e.event_type, e.data \
-                 FROM unnest($1::bigint[], $2::uuid[]) AS c (org_id, command_id) \
-                 JOIN append_dedup d USING (org_id, command_id) \
-                 JOIN events e ON e.shard = {shard} AND e.position = d.last_position"
-            ),
-            append: format!(
-                "WITH new AS ( \
-                     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::int[], \
-                         $5::smallint[], $6::uuid[], $7::jsonb[]) \
-                     AS n (position, org_id, aggregate_id, version, event_type, command_id, data) \
-                 ), answers AS ( \
-                     INSERT INTO append_dedup (org_id, command_id, shard, aggregate_type, \
-                         aggregate_id, first_version, last_position, event_count) \
-                     SELECT org_id, command_id, {shard}, 1, aggregate_id, version, position, 1 \
-                     FROM new \
-                 ) \
-                 INSERT INTO events (shard, position, org_id, aggregate_type, aggregate_id, \
-                     version, event_type, command_id, recorded_at, data) \
-                 SELECT {shard}, position, org_id, 1, aggregate_id, version, event_type, \
-                     command_id, $8, data \
-                 FROM new"
-            ),
-        }
-    }
+/// The shards of organisations, as the database holds them.
+fn numbers(orgs: impl Iterator<Item = OrgId>) -> Vec<i16> {
+    orgs.map(|org| Shard::of(org).number()).collect()
+}
 
-    async fn head(&self, connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar(AssertSqlSafe(self.head.clone())).fetch_one(connection).await
+async fn read_heads(
+    connection: &mut PgConnection,
+    shards: &[Shard],
+) -> Result<Positions, sqlx::Error> {
+    let numbers: Vec<i16> = shards.iter().map(|shard| shard.number()).collect();
+    let found: Vec<i64> = sqlx::query_scalar(HEADS).bind(numbers).fetch_all(connection).await?;
+    let mut heads = Positions::default();
+    for (shard, head) in shards.iter().zip(found) {
+        heads[shard.index()] = head;
     }
+    Ok(heads)
+}
 
-    fn append<'q>(&self, events: &'q [RecordedEvent]) -> Query<'q, Postgres, PgArguments> {
-        let positions: Vec<i64> = events.iter().map(|event| event.position).collect();
-        let orgs: Vec<i64> = events.iter().map(|event| event.org.get()).collect();
-        let properties: Vec<Uuid> = events.iter().map(|event| event.property.uuid()).collect();
-        let versions: Vec<i32> = events.iter().map(|event| event.version.get()).collect();
-        let types: Vec<i16> = events.iter().map(|event| event.event.type_number()).collect();
-        let commands: Vec<Uuid> = events.iter().map(|event| event.command.uuid()).collect();
-        let data: Vec<Json<&Entry>> = events.iter().map(|e| Json(e.event.entry())).collect();
-        let recorded_at = events.first().map(|event| event.recorded_at);
-        sqlx::query(AssertSqlSafe(self.append.clone()))
-            .bind(positions)
-            .bind(orgs)
-            .bind(properties)
-            .bind(versions)
-            .bind(types)
-            .bind(commands)
-            .bind(data)
-            .bind(recorded_at)
-    }
+/// Each looks into the partitions of the shards it is given, and no other: pruned while it runs.
+const HEADS: &str = "\
+    SELECT coalesce((SELECT max(position) FROM events WHERE shard = s.shard), 0) \
+    FROM unnest($1::smallint[]) WITH ORDINALITY AS s (shard, n) ORDER BY s.n";
+
+const VERSIONS: &str = "\
+    SELECT greatest( \
+        (SELECT max(e.version) FROM events e WHERE e.shard = a.shard \
+         AND e.org_id = a.org_id AND e.aggregate_type = 1 AND e.aggregate_id = a.id), \
+        (SELECT s.version FROM snapshots s WHERE s.org_id = a.org_id \
+         AND s.aggregate_type = 1 AND s.aggregate_id = a.id), \
+        0) \
+    FROM unnest($1::bigint[], $2::uuid[], $3::smallint[]) WITH ORDINALITY AS a (org_id, id, shard, n) \
+    ORDER BY a.n";
+
+const ANSWERS: &str = "\
+    SELECT d.org_id, d.command_id, d.aggregate_id, d.first_version, d.last_position, \
+        e.event_type, e.data \
+    FROM unnest($1::bigint[], $2::uuid[]) AS c (org_id, command_id) \
+    JOIN append_dedup d USING (org_id, command_id) \
+    JOIN events e ON e.shard = d.shard AND e.position = d.last_position";
+
+const APPEND: &str = "\
+    WITH new AS ( \
+        SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::uuid[], $5::int[], \
+            $6::smallint[], $7::uuid[], $8::jsonb[]) \
+        AS n (shard, position, org_id, aggregate_id, version, event_type, command_id, data) \
+    ), answers AS ( \
+        INSERT INTO append_dedup (org_id, command_id, shard, aggregate_type, \
+            aggregate_id, first_version, last_position, event_count) \
+        SELECT org_id, command_id, shard, 1, aggregate_id, version, position, 1 FROM new \
+    ) \
+    INSERT INTO events (shard, position, org_id, aggregate_type, aggregate_id, version, event_type, \
+        command_id, recorded_at, data) \
+    SELECT shard, position, org_id, 1, aggregate_id, version, event_type, command_id, $9, data FROM new";
+
+fn append(events: &[RecordedEvent]) -> Query<'_, Postgres, PgArguments> {
+    let positions: Vec<i64> = events.iter().map(|event| event.position).collect();
+    let orgs: Vec<i64> = events.iter().map(|event| event.org.get()).collect();
+    let properties: Vec<Uuid> = events.iter().map(|event| event.property.uuid()).collect();
+    let versions: Vec<i32> = events.iter().map(|event| event.version.get()).collect();
+    let types: Vec<i16> = events.iter().map(|event| event.event.type_number()).collect();
+    let commands: Vec<Uuid> = events.iter().map(|event| event.command.uuid()).collect();
+    let data: Vec<Json<&Entry>> = events.iter().map(|e| Json(e.event.entry())).collect();
+    let recorded_at = events.first().map(|event| event.recorded_at);
+    sqlx::query(APPEND)
+        .bind(numbers(events.iter().map(|event| event.org)))
+        .bind(positions)
+        .bind(orgs)
+        .bind(properties)
+        .bind(versions)
+        .bind(types)
+        .bind(commands)
+        .bind(data)
+        .bind(recorded_at)
 }
