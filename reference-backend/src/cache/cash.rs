@@ -39,8 +39,8 @@ pub(crate) struct CashBook {
 pub(crate) enum CashView {
     /// The latest closing of each property and their sum.
     Position,
-    /// The balances of the default window that ends on this day.
-    Balances { today: NaiveDate },
+    /// The balances of the default window that ends on this day, of one property or of all.
+    Balances { today: NaiveDate, property: Option<PropertyId> },
 }
 
 /// The first day of the default window that ends `today`.
@@ -56,6 +56,17 @@ impl CashBook {
             days.entry(row.property).or_default().push(row);
         }
         Self { from, days }
+    }
+
+    fn balances(&self, today: NaiveDate, property: Option<PropertyId>) -> Balances {
+        let (from, to) = (window_start(today), today);
+        let held: Vec<&Vec<Balance>> = match property {
+            Some(property) => self.days.get(&property).into_iter().collect(),
+            None => self.days.values().collect(),
+        };
+        let days = held.into_iter().flatten();
+        let balances = days.filter(|day| (from..=to).contains(&day.date)).copied().collect();
+        Balances { from, to, balances }
     }
 
     fn position(&self) -> Position {
@@ -115,13 +126,7 @@ impl Live for CashBook {
     fn render(&self, view: CashView) -> Option<Bytes> {
         Some(match view {
             CashView::Position => to_json(&self.position()),
-            CashView::Balances { today } => {
-                let (from, to) = (window_start(today), today);
-                let held = self.days.values().flatten();
-                let balances =
-                    held.filter(|day| (from..=to).contains(&day.date)).copied().collect();
-                to_json(&Balances { from, to, balances })
-            }
+            CashView::Balances { today, property } => to_json(&self.balances(today, property)),
         })
     }
 
@@ -239,6 +244,9 @@ mod tests {
         book.apply(&booked(1, 2, 100, day(4), Event::ExpenseRecorded));
         let text = |view| String::from_utf8(book.render(view).unwrap().to_vec()).unwrap();
         insta::assert_snapshot!(text(CashView::Position), @r#"{"properties":[{"property":"00000000-0000-0000-0000-000000000001","date":"2026-11-04","closing_cents":150}],"total_cents":150}"#);
-        insta::assert_snapshot!(text(CashView::Balances { today: day(30) }), @r#"{"from":"2026-10-31","to":"2026-11-30","balances":[{"property":"00000000-0000-0000-0000-000000000001","date":"2026-11-03","opening_cents":0,"revenue_cents":250,"expense_cents":0,"closing_cents":250},{"property":"00000000-0000-0000-0000-000000000001","date":"2026-11-04","opening_cents":250,"revenue_cents":0,"expense_cents":100,"closing_cents":150}]}"#);
+        let balances = |property| text(CashView::Balances { today: day(30), property });
+        assert_eq!(balances(Some(property(1))), balances(None), "it has this one alone");
+        assert!(balances(Some(property(2))).ends_with(r#""balances":[]}"#));
+        insta::assert_snapshot!(balances(None), @r#"{"from":"2026-10-31","to":"2026-11-30","balances":[{"property":"00000000-0000-0000-0000-000000000001","date":"2026-11-03","opening_cents":0,"revenue_cents":250,"expense_cents":0,"closing_cents":250},{"property":"00000000-0000-0000-0000-000000000001","date":"2026-11-04","opening_cents":250,"revenue_cents":0,"expense_cents":100,"closing_cents":150}]}"#);
     }
 }

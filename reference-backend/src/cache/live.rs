@@ -178,6 +178,9 @@ impl<L: Live> LiveCache<L> {
     }
 }
 
+/// Answers kept of one entry: a client may ask for as many different ones as it likes.
+const RENDERED_MAX: usize = 4;
+
 /// An entry.
 #[derive(Debug)]
 struct Held<L: Live> {
@@ -254,7 +257,9 @@ impl<L: Live> Held<L> {
             return Some(body.clone());
         }
         let body = state.value.render(view)?;
-        state.rendered.push((view, body.clone()));
+        if state.rendered.len() < RENDERED_MAX {
+            state.rendered.push((view, body.clone()));
+        }
         Some(body)
     }
 }

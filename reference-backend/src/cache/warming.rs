@@ -108,7 +108,9 @@ impl Warming {
         stream::unfold(asked, |mut asked| async {
             let mut batch = Vec::new();
             asked.recv_many(&mut batch, BATCH_MAX).await;
-            sleep(self.gather).await;
+            if batch.len() < BATCH_MAX {
+                sleep(self.gather).await;
+            }
             while batch.len() < BATCH_MAX
                 && let Ok(org) = asked.try_recv()
             {

@@ -30,7 +30,7 @@ impl Balance {
 }
 
 /// The rows that are new or other than before. `stored` holds, by date, the last row before the first day added to (if there
-/// is one) and all rows from that day on.
+/// is one) and all rows from that day on; where that day has a row, the one before may be missing.
 pub(super) fn add(stored: &[Balance], added: &BTreeMap<NaiveDate, Added>) -> Vec<Balance> {
     // Without an earlier row the first one's opening stands: money that was there before the books began.
     let mut opening_cents = stored.first().map_or(0, |first| first.opening_cents);
@@ -132,8 +132,12 @@ mod tests {
         }
         let Some(first) = added.keys().next().copied() else { return };
         let previous = table.range(..first).next_back().map(|(_, row)| *row);
-        let stored: Vec<_> =
-            previous.into_iter().chain(table.range(first..).map(|(_, row)| *row)).collect();
+        let from_first = table.range(first..).map(|(_, row)| *row);
+        // The projection reads the last row alone where that is enough.
+        let stored: Vec<_> = match table.values().last() {
+            Some(last) if last.date <= first => vec![*last],
+            _ => previous.into_iter().chain(from_first).collect(),
+        };
         table.extend(add(&stored, &added).into_iter().map(|row| (row.date, row)));
     }
 

@@ -18,7 +18,7 @@ pub(super) async fn write(
 ) -> Result<(), sqlx::Error> {
     insert_events(connection, events).await?;
     let added = added_by_property(events);
-    let stored = read_balances(connection, &added).await?;
+    let stored = read_touched(connection, &added).await?;
     let changed = added.iter().flat_map(|(property, days)| {
         let stored = stored.get(property).map_or(&[][..], Vec::as_slice);
         add(stored, days).into_iter().map(|row| (*property, row))
@@ -95,7 +95,67 @@ fn added_by_property(events: &[&RecordedEvent]) -> BTreeMap<Property, BTreeMap<N
     added
 }
 
+/// What [`add`] asks for. Nearly all entries are of a property's last day, or of a later one: then its last row is all that counts, and one
+/// look into the index finds it.
+async fn read_touched(
+    connection: &mut PgConnection,
+    added: &BTreeMap<Property, BTreeMap<NaiveDate, Added>>,
+) -> Result<BTreeMap<Property, Vec<Balance>>, sqlx::Error> {
+    let mut stored = read_last(connection, added).await?;
+    let is_earlier = |property: &Property, days: &BTreeMap<NaiveDate, Added>| {
+        let last = stored.get(property).and_then(|rows| rows.last());
+        last.zip(days.keys().next()).is_some_and(|(last, first_day)| *first_day < last.date)
+    };
+    let earlier: BTreeMap<_, _> = added
+        .iter()
+        .filter(|(property, days)| is_earlier(property, days))
+        .map(|(property, days)| (*property, days.clone()))
+        .collect();
+    if !earlier.is_empty() {
+        stored.extend(read_balances(connection, &earlier).await?);
+    }
+    Ok(stored)
+}
+
+/// The last row of each property that has one.
+async fn read_last(
+    connection: &mut PgConnection,
+    added: &BTreeMap<Property, BTreeMap<NaiveDate, Added>>,
+) -> Result<BTreeMap<Property, Vec<Balance>>, sqlx::Error> {
+    let orgs: Vec<i64> = added.keys().map(|(org, _)| org.get()).collect();
+    let properties: Vec<Uuid> = added.keys().map(|(_, property)| property.uuid()).collect();
+    let rows: Vec<BalanceRow> = sqlx::query_as(
+        "SELECT p.org_id, p.id, b.date, b.opening_cents, b.revenue_cents, b.expense_cents \
+         FROM unnest($1::bigint[], $2::uuid[]) AS p (org_id, id) \
+         CROSS JOIN LATERAL ( \
+             SELECT date, opening_cents, revenue_cents, expense_cents \
+             FROM daily_cash_balances_partitioned \
+             WHERE org_id = p.org_id AND property_id = p.id \
+             ORDER BY date DESC LIMIT 1 \
+         ) b",
+    )
+    .bind(orgs)
+    .bind(properties)
+    .fetch_all(connection)
+    .await?;
+    Ok(by_property(rows))
+}
+
 type BalanceRow = (i64, Uuid, NaiveDate, i64, i64, i64);
+
+/// Each property's rows, by date.
+fn by_property(rows: Vec<BalanceRow>) -> BTreeMap<Property, Vec<Balance>> {
+    let mut stored: BTreeMap<Property, Vec<Balance>> = BTreeMap::new();
+    for (org, property, date, opening_cents, revenue_cents, expense_cents) in rows {
+        let org = OrgId::new(org).expect("it was asked for by this very number");
+        let balance = Balance { date, opening_cents, revenue_cents, expense_cents };
+        stored.entry((org, property.into())).or_default().push(balance);
+    }
+    for rows in stored.values_mut() {
+        rows.sort_unstable_by_key(|row| row.date);
+    }
+    stored
+}
 
 /// Per property: the last row before the first day added to, and all rows from that day on, by date.
 pub(super) async fn read_balances(
@@ -125,16 +185,7 @@ pub(super) async fn read_balances(
     .bind(first_days)
     .fetch_all(connection)
     .await?;
-    let mut stored: BTreeMap<Property, Vec<Balance>> = BTreeMap::new();
-    for (org, property, date, opening_cents, revenue_cents, expense_cents) in rows {
-        let org = OrgId::new(org).expect("it was asked for by this very number");
-        let balance = Balance { date, opening_cents, revenue_cents, expense_cents };
-        stored.entry((org, property.into())).or_default().push(balance);
-    }
-    for rows in stored.values_mut() {
-        rows.sort_unstable_by_key(|row| row.date);
-    }
-    Ok(stored)
+    Ok(by_property(rows))
 }
 
 /// Through the parent with `ON CONFLICT`, which locks the partitions it touches; `UPDATE … FROM` would lock all of them.

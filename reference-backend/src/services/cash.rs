@@ -61,9 +61,9 @@ async fn balances(
     State(app): State<Arc<App>>,
 ) -> Result<Reply, Problem> {
     let today = Utc::now().date_naive();
-    if period == Period::default() {
+    if period == (Period { property: period.property, ..Period::default() }) {
         let load = |freshness| load(&app, org, freshness);
-        let view = CashView::Balances { today };
+        let view = CashView::Balances { today, property: period.property };
         return app.cached(&app.caches.cash, org, consistency, view, load).await;
     }
     let (from, to) = bounds(&period, today)?;
