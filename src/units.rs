@@ -62,7 +62,7 @@ impl fmt::Display for Rate {
 }
 
 /// A share between 0 and 1, written as a percentage or a fraction.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Ratio(f64);
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use plimsoll::scenario::{Place, Placeholder, Scenario, builtin, names};
+use plimsoll::scenario::{Place, Placeholder, Scenario, Target, builtin, names};
 
 /// The scenarios of a folder of fixtures, sorted, with the name that messages use.
 fn fixtures(folder: &str) -> Vec<(String, String)> {
@@ -50,6 +50,23 @@ fn a_good_scenario_survives_being_written_and_read_again() {
 fn a_written_scenario_reads_well() {
     let (name, text) = &fixtures("good")[0];
     insta::assert_snapshot!(Scenario::parse(name, text).unwrap().to_toml());
+}
+
+#[test]
+fn a_channel_manager_is_slow_and_broken_or_obliging_or_not_there() {
+    let read = |name: &str| {
+        let all = fixtures("good").into_iter();
+        let (name, text) = all.into_iter().find(|(found, _)| found == name).unwrap();
+        match Scenario::parse(&name, &text).unwrap().target {
+            Target::Reference(target) => target.channel_manager.map(|manager| manager.to_string()),
+            Target::Http(_) => panic!("another target"),
+        }
+    };
+    let slow = read("slow_channel_manager").unwrap();
+    assert_eq!(slow, "a channel manager (delay 1.5s, error rate 2.5%)");
+    let obliging = read("obliging_channel_manager").unwrap();
+    assert_eq!(obliging, "a channel manager (delay 0us, error rate 0%)");
+    assert_eq!(read("no_channel_manager"), None);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use axum::routing::get;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
+use plimsoll::scenario::ChannelManager;
 use plimsoll::stack::{
     BackendProgram, Limits, PostgresBinaries, Ready, Seeding, Stack, StackError, StackSpec,
 };
@@ -37,13 +38,14 @@ while :; do sleep 0.05; done
 "#;
 
 /// What exists, below a test's home, once a stack has come so far.
-const MILESTONES: [&str; 7] = [
+const MILESTONES: [&str; 8] = [
     "state/test-run/s",
     "state/test-run/primary/base",
     "state/test-run/primary/postmaster.pid",
     "logs/migrate.log",
     "state/test-run/replica-1/base",
     "state/test-run/replica-2/postmaster.pid",
+    "logs/channel-manager.log",
     "logs/backend.log",
 ];
 
@@ -121,6 +123,10 @@ fn spec(home: &Path, script: &str) -> StackSpec {
         },
         backend_port: None,
         backend_split: Vec::new(),
+        channel_manager: Some(ChannelManager {
+            delay: "20ms".parse().unwrap(),
+            error_rate: "1%".parse().unwrap(),
+        }),
         history_months: 12,
         directory: home.join("state"),
         log_dir: home.join("logs"),
@@ -221,7 +227,7 @@ async fn a_stack_is_seeded_fast_runs_durably_and_stops_without_a_trace() {
         ("primary, role plimsoll_monitor", "synchronous_commit", "off"),
     ];
     assert_eq!(more, expected, "only settings that are reported at all");
-    assert_eq!(live.processes.len(), 4);
+    assert_eq!(live.processes.len(), 5);
     assert_eq!(ready.backend_version(), "9.9.9");
 
     let started = Instant::now();
@@ -267,19 +273,19 @@ async fn a_backend_that_fails_takes_the_stack_with_it_and_is_quoted() {
         (
             "it dies before it listens",
             r#"case "$*" in *serve*) echo 'bad key' >&2; exit 4 ;; esac"#.to_owned(),
-            |error| matches!(error, StackError::BackendNotStarted { .. }),
+            |error| matches!(error, StackError::NotStarted { what, .. } if what == "backend"),
             "it ended with exit status: 4 before it was ready",
         ),
         (
             "it says nothing",
             r#"case "$*" in *serve*) sleep 1000 & wait ;; esac"#.to_owned(),
-            |error| matches!(error, StackError::BackendNotStarted { .. }),
+            |error| matches!(error, StackError::NotStarted { what, .. } if what == "backend"),
             "last: it has announced nothing on stdout",
         ),
         (
             "it says something else",
             r#"case "$*" in *serve*) echo hello; sleep 1000 & wait ;; esac"#.to_owned(),
-            |error| matches!(error, StackError::BackendNotStarted { .. }),
+            |error| matches!(error, StackError::NotStarted { what, .. } if what == "backend"),
             "not an announcement: hello",
         ),
         (
@@ -291,13 +297,13 @@ async fn a_backend_that_fails_takes_the_stack_with_it_and_is_quoted() {
         (
             "it is never ready",
             announce(2),
-            |error| matches!(error, StackError::BackendNotStarted { .. }),
+            |error| matches!(error, StackError::NotStarted { what, .. } if what == "backend"),
             "| waiting for the moon",
         ),
     ];
     for (name, script, expected, quoted) in cases {
         let bench = Bench::new().await;
-        let spec = StackSpec { replicas: 0, ..bench.spec(&script) };
+        let spec = StackSpec { replicas: 0, channel_manager: None, ..bench.spec(&script) };
         let error = match provision(spec).await {
             Ok(seeding) => opened(seeding).await.map(drop),
             Err(error) => Err(error),
@@ -308,6 +314,27 @@ async fn a_backend_that_fails_takes_the_stack_with_it_and_is_quoted() {
         let text = error.to_string();
         assert!(text.contains(quoted), "{name}: {quoted:?} must be in: {text}");
         assert!(text.contains("\nhelp: "), "{name}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_channel_manager_that_fails_takes_the_stack_with_it_and_is_quoted() {
+    let cases = [
+        ("echo 'out to lunch' >&2; exit 5", "it ended with exit status: 5 before it was ready"),
+        ("sleep 1000 & wait", "last: it has announced nothing on stdout"),
+        ("echo hello; sleep 1000 & wait", "not an announcement: hello"),
+    ];
+    for (does, quoted) in cases {
+        let bench = Bench::new().await;
+        let script = format!(r#"case "$*" in *ota-stub*) {does} ;; esac{OBEDIENT}"#);
+        let spec = StackSpec { replicas: 0, ..bench.spec(&script) };
+        let error = opened(provision(spec).await.unwrap()).await.unwrap_err();
+        bench.assert_nothing_survives(Duration::ZERO);
+        let text = error.to_string();
+        assert!(text.starts_with("start the channel-manager: "), "{text}");
+        assert!(text.contains(quoted), "{quoted:?} must be in: {text}");
+        let called = "ota-stub --listen 127.0.0.1:0 --delay-ms 20 --fail-ratio 0.01`";
+        assert!(text.contains(called), "{text}");
     }
 }
 
@@ -335,7 +362,9 @@ async fn every_death_in_a_run_is_told_at_once() {
     let mut watch = ready.watch();
     assert_eq!(ready.incidents(), []);
     let groups = ready.live().processes.clone();
-    for (told, name) in ["replica-2", "backend", "primary"].into_iter().enumerate() {
+    for (told, name) in
+        ["replica-2", "channel-manager", "backend", "primary"].into_iter().enumerate()
+    {
         let group = groups.iter().find(|group| group.name == name).unwrap();
         kill(Pid::from_raw(group.pid.cast_signed()), Signal::SIGKILL).unwrap();
         let changed = tokio::time::timeout(Duration::from_secs(10), watch.changed()).await;
@@ -347,7 +376,7 @@ async fn every_death_in_a_run_is_told_at_once() {
     }
     let stopped = ready.stop().await;
     let told: Vec<_> = stopped.incidents.iter().map(|incident| incident.what.as_str()).collect();
-    assert_eq!(told, ["replica-2", "backend", "primary"], "each once");
+    assert_eq!(told, ["replica-2", "channel-manager", "backend", "primary"], "each once");
     bench.assert_nothing_survives(Duration::from_secs(5));
     assert!(stopped.directory.unwrap().exists(), "left to be looked at");
     assert!(bench.path().join("logs/replica-2.log").exists());
@@ -357,7 +386,7 @@ async fn every_death_in_a_run_is_told_at_once() {
 async fn a_backend_that_does_not_drain_is_killed_with_its_children() {
     let bench = Bench::new().await;
     let script = OBEDIENT.replace("echo drained >&2; exit 0", "sleep 1000 & wait");
-    let mut spec = StackSpec { replicas: 0, ..bench.spec(&script) };
+    let mut spec = StackSpec { replicas: 0, channel_manager: None, ..bench.spec(&script) };
     spec.limits.backend_stop = Duration::from_millis(300);
     let ready = opened(provision(spec).await.unwrap()).await.unwrap();
     let stopped = ready.stop().await;

@@ -202,7 +202,12 @@ pub(crate) fn plan(rate: f64, seconds: u64, arrivals: Arrivals, url: &str) -> Wo
             history_months: 12,
             busy: Skew::Zipf { exponent: 1.05 },
         },
-        target: Target::Reference(ReferenceTarget { replicas: 0, port: None, split: Vec::new() }),
+        target: Target::Reference(ReferenceTarget {
+            replicas: 0,
+            port: None,
+            split: Vec::new(),
+            channel_manager: None,
+        }),
         load: LoadSpec {
             arrivals,
             warm_up: Micros::from_secs(0),

@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Environment, Settings, Sources, token_secret_from_env};
+use crate::config::{Config, Environment, Logs, Settings, Sources, token_secret_from_env};
 use crate::db;
 use crate::gateway;
 use crate::jobs::JobsCommand;
@@ -165,6 +165,8 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             Ok(std::io::stdout().write_all(subscriptions.run(&config).await?.as_bytes())?)
         }
         Action::OtaStub(OtaStub { listen, behaviour }) => {
+            // It is no part of the backend, and has no settings.
+            init_logs(&Logs { filter: "info".to_owned(), json: false })?;
             let stop = CancellationToken::new();
             let answering = ota::stub(listen, behaviour, stop.clone(), announcing(&stop));
             tokio::select! {

@@ -204,7 +204,12 @@ pub(crate) fn scenario(gates: &[&str]) -> Scenario {
             history_months: 12,
             busy: Skew::Uniform,
         },
-        target: Target::Reference(ReferenceTarget { replicas: 2, port: None, split: Vec::new() }),
+        target: Target::Reference(ReferenceTarget {
+            replicas: 2,
+            port: None,
+            split: Vec::new(),
+            channel_manager: None,
+        }),
         load: LoadSpec {
             arrivals: Arrivals::Poisson,
             warm_up: Micros::from_secs(WINDOW.warm_up_s as u64),

@@ -439,14 +439,22 @@ mod tests {
     }
 
     fn reference(series: Vec<Series>) -> BTreeMap<String, Figure> {
-        let target =
-            Target::Reference(ReferenceTarget { replicas: 2, port: None, split: Vec::new() });
+        let target = Target::Reference(ReferenceTarget {
+            replicas: 2,
+            port: None,
+            split: Vec::new(),
+            channel_manager: None,
+        });
         SignalBook::of(&target).figures(&Timeline { seconds: 5, series }, WINDOW)
     }
 
     fn read(name: &str, series: Vec<Series>) -> Option<Reading> {
-        let target =
-            Target::Reference(ReferenceTarget { replicas: 2, port: None, split: Vec::new() });
+        let target = Target::Reference(ReferenceTarget {
+            replicas: 2,
+            port: None,
+            split: Vec::new(),
+            channel_manager: None,
+        });
         let Some(FigureName::Signal(signal)) = FigureName::parse(name, &BTreeSet::new()) else {
             panic!("{name} is a signal")
         };

@@ -28,7 +28,12 @@ pub(crate) fn scenario(rates: &[f64], seconds: u64) -> Scenario {
             history_months: 1,
             busy: Skew::Uniform,
         },
-        target: Target::Reference(ReferenceTarget { replicas: 0, port: None, split: Vec::new() }),
+        target: Target::Reference(ReferenceTarget {
+            replicas: 0,
+            port: None,
+            split: Vec::new(),
+            channel_manager: None,
+        }),
         load: LoadSpec {
             arrivals: Arrivals::Constant,
             warm_up: Micros::from_secs(0),

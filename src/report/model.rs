@@ -190,7 +190,8 @@ fn conditions(record: &Record, scenario: &Scenario) -> Vec<(&'static str, String
     let target = match &scenario.target {
         Target::Reference(reference) => {
             let (processes, replicas) = (reference.processes(), reference.replicas);
-            format!("reference backend in {processes}, {replicas} streaming replicas")
+            let beside = reference.beside();
+            format!("reference backend in {processes}, {replicas} streaming replicas{beside}")
         }
         Target::Http(http) => http.url.clone(),
     };

@@ -73,9 +73,10 @@ fn write_gates(out: &mut String, plan: &Plan) -> fmt::Result {
 fn target(target: &Target) -> String {
     match target {
         Target::Reference(target) => format!(
-            "the reference backend in {}, on a Postgres primary and {} replicas, started for this run",
+            "the reference backend in {}, on a Postgres primary and {} replicas{}, started for this run",
             target.processes(),
-            target.replicas
+            target.replicas,
+            target.beside(),
         ),
         Target::Http(target) => target.url.clone(),
     }

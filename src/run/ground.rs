@@ -72,6 +72,7 @@ async fn raise_own(
         backend: plan.backend.clone(),
         backend_port: target.port,
         backend_split: target.split.clone(),
+        channel_manager: target.channel_manager,
         history_months: population.history_months,
         log_dir: directory.join(LOGS).join(plan.id.as_str()),
         directory,

@@ -1,8 +1,9 @@
 //! The scenarios that an installed binary brings along: the files in `scenarios/`, as they are.
 
 /// File name and text.
-const FILES: [(&str, &str); 2] = [
+const FILES: [(&str, &str); 3] = [
     ("scenarios/smoke.toml", include_str!("../../scenarios/smoke.toml")),
+    ("scenarios/channel.toml", include_str!("../../scenarios/channel.toml")),
     ("scenarios/phase1.toml", include_str!("../../scenarios/phase1.toml")),
 ];
 
@@ -11,7 +12,7 @@ pub fn builtin(name: &str) -> Option<(&'static str, &'static str)> {
     FILES.into_iter().find(|(file, _)| stem(file) == name)
 }
 
-/// Names of all built-in scenarios, smallest load first.
+/// Names of all built-in scenarios, shortest run first.
 pub fn names() -> impl Iterator<Item = &'static str> {
     FILES.into_iter().map(|(file, _)| stem(file))
 }

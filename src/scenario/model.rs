@@ -1,11 +1,12 @@
 //! The checked scenario.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::{Micros, Rate};
+use crate::units::{Micros, Rate, Ratio};
 
 /// A scenario that may be run: every value checked, every name resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,6 +74,25 @@ pub struct ReferenceTarget {
     /// request and passes on what it does not host. Empty: one process hosts all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub split: Vec<Vec<String>>,
+    /// The outside channel manager that a run plays beside it; `None`: there is none, and the service `ota` says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_manager: Option<ChannelManager>,
+}
+
+/// A stand-in for the channel manager, and how well it behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ChannelManager {
+    /// Time that each answer takes; whole milliseconds, at most a minute.
+    pub delay: Micros,
+    /// Share of calls answered 500, spread evenly.
+    pub error_rate: Ratio,
+}
+
+impl fmt::Display for ChannelManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { delay, error_rate } = self;
+        write!(f, "a channel manager (delay {delay}, error rate {error_rate})")
+    }
 }
 
 /// What the processes of a backend are called that is split into one and so many further ones: by whoever starts, watches or
@@ -89,6 +109,11 @@ impl ReferenceTarget {
             0 => "one process".to_owned(),
             further => format!("{} processes", further + 1),
         }
+    }
+
+    /// What of the outside world is played beside it, in words that go on from others; nothing if nothing is.
+    pub fn beside(&self) -> String {
+        self.channel_manager.map_or_else(String::new, |manager| format!(", beside {manager}"))
     }
 }
 

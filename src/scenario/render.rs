@@ -49,10 +49,10 @@ fn write_target(out: &mut String, target: &Target) -> fmt::Result {
             key(out, "kind", "reference")?;
             key(out, "replicas", reference.replicas)?;
             reference.port.map_or(Ok(()), |port| key(out, "port", port))?;
-            match reference.split.is_empty() {
-                true => Ok(()),
-                false => writeln!(out, "split = {:?}", reference.split),
+            if !reference.split.is_empty() {
+                writeln!(out, "split = {:?}", reference.split)?;
             }
+            optional(out, "channel_manager", reference.channel_manager)
         }
         Target::Http(http) => write_http(out, http),
     }

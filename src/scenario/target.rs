@@ -2,13 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use toml::de::DeValue;
+
 use super::address::{check_address, shown_url, trim_url};
-use super::model::{HttpTarget, ReferenceTarget, SignalSource, Signals, Target};
+use super::model::{ChannelManager, HttpTarget, ReferenceTarget, SignalSource, Signals, Target};
 use super::reader::{Item, TableReader, read_all};
 use super::selector::Selector;
+use crate::units::{Micros, Ratio};
 
 /// More processes than anybody wants on one machine.
 const PROCESSES_MAX: usize = 8;
+/// A channel manager that is slower than this might as well be gone.
+const DELAY_MAX: Micros = Micros::from_secs(60);
 
 /// What `target` is, as its keys tell.
 #[derive(Clone, Copy)]
@@ -32,12 +37,38 @@ fn read_reference(table: &mut TableReader<'_>) -> Option<Target> {
     let replicas = table.or("replicas", 2, |item| item.integer(0..=8));
     let port = table.or("port", 0, |item| item.integer(0..=u16::MAX));
     let split = table.or("split", Vec::new(), read_split);
+    let channel_manager = table.or("channel_manager", None, read_channel_manager);
     let port = port?;
     Some(Target::Reference(ReferenceTarget {
         replicas: replicas?,
         port: (port != 0).then_some(port),
         split: split?,
+        channel_manager: channel_manager?,
     }))
+}
+
+/// `true`, `false`, or how it behaves.
+fn read_channel_manager(item: Item<'_>) -> Option<Option<ChannelManager>> {
+    const EXPECTED: &str =
+        "true, false, or a table like { delay = \"200ms\", error_rate = \"1%\" }";
+    let obliging = || ChannelManager { delay: Micros::default(), error_rate: Ratio::default() };
+    match item.value() {
+        DeValue::Boolean(is_there) => Some(is_there.then(obliging)),
+        DeValue::Table(_) => item.table("channel_manager", |table| {
+            let delay = table.or("delay", Micros::default(), read_delay);
+            let error_rate = table.or("error_rate", Ratio::default(), |item| item.quantity());
+            Some(Some(ChannelManager { delay: delay?, error_rate: error_rate? }))
+        }),
+        _ => item.refuse(format_args!("expected {EXPECTED}")),
+    }
+}
+
+fn read_delay(item: Item<'_>) -> Option<Micros> {
+    let delay: Micros = item.quantity()?;
+    match delay <= DELAY_MAX && delay.get().is_multiple_of(1_000) {
+        true => Some(delay),
+        false => item.refuse("expected whole milliseconds, 0ms to 60s, like \"200ms\""),
+    }
 }
 
 /// `[["revenues", "expenses"], ["cash"]]`: what each further process hosts.

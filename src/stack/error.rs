@@ -181,11 +181,13 @@ pub enum StackError {
         /// Last words of the first replica that is behind.
         evidence: Evidence,
     },
-    /// The backend did not come up.
+    /// The backend, or what is played beside it, did not come up.
     #[error(
-        "start the backend: {problem}\n{evidence}\nhelp: the lines above say why; it was called as `{command}`"
+        "start the {what}: {problem}\n{evidence}\nhelp: the lines above say why; it was called as `{command}`"
     )]
-    BackendNotStarted {
+    NotStarted {
+        /// `backend`, `backend-2`, `channel-manager` …
+        what: String,
         /// What it did instead.
         problem: String,
         /// How it was called.

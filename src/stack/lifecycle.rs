@@ -10,13 +10,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
-use super::backend::{self, Backend, Backends};
+use super::backend::{self, Backends, Surroundings};
+use super::channel_manager::{self, CHANNEL_MANAGER};
 use super::directory::StackDirectory;
 use super::error::StackError;
 use super::incidents::{Death, Incidents};
 use super::populations::{Keeping, KeptPopulation, PopulationKey, Populations};
 use super::postgres::{self, Server, Shutdown, Site};
 use super::preflight::{disk_free, memory_total};
+use super::program::{self, Program};
 use super::replica;
 use super::settings::{Role, Sizing};
 use super::spec::StackSpec;
@@ -53,12 +55,13 @@ pub struct Seeded {
     wal_compression: String,
 }
 
-/// A durable primary, replicas that stream from it, and a backend that serves.
+/// A durable primary, replicas that stream from it, a backend that serves, and a channel manager if one is wanted.
 #[derive(Debug)]
 pub struct Ready {
     live: LiveTarget,
     // Dropped in this order: clients before servers.
     backends: Backends,
+    channel_manager: Option<Program>,
     replicas: Vec<Server>,
     primary: Server,
 }
@@ -129,7 +132,7 @@ impl Stack<Seeded> {
         self.core.supervise("keep the population", keeping).await
     }
 
-    /// Copies the replicas, starts all servers and the backend.
+    /// Copies the replicas, starts all servers, what is played beside the backend, and the backend.
     pub async fn open(self) -> Result<Stack<Ready>, StackError> {
         let Self { state, mut core } = self;
         let outcome = core.supervise("open the stack", open(&core, state)).await;
@@ -173,15 +176,18 @@ impl Stack<Ready> {
         told
     }
 
-    /// Ends the stack in order: the backend drains, then the replicas stop, then the primary. Takes as long as the
+    /// Ends the stack in order: the backend drains, the channel manager ends, the replicas stop, then the primary. Takes as long as the
     /// limits allow, whatever fails on the way.
     pub async fn stop(self) -> Stopped {
         let Self { state, core } = self;
-        let Ready { backends, replicas, primary, .. } = state;
+        let Ready { backends, channel_manager, replicas, primary, .. } = state;
         let shutdown = if core.spec.keep { Shutdown::Fast } else { Shutdown::Immediate };
         // Those that died before are reported already.
         let dead = core.site.incidents.so_far();
         let mut failures = backends.stop().await;
+        if let Some(channel_manager) = channel_manager {
+            failures.extend(channel_manager.stop().await.err());
+        }
         let names: Vec<_> =
             replicas.iter().chain([&primary]).map(|s| s.name().to_owned()).collect();
         let mut stops = join_all(replicas.into_iter().map(|replica| replica.stop(shutdown))).await;
@@ -264,10 +270,16 @@ impl Core {
     }
 
     fn death_error(&self, Death { what, status, evidence }: Death) -> StackError {
-        if backend::names(&self.spec).contains(&what) {
-            backend::died_early(&self.site, &self.spec, &what, status, evidence)
-        } else {
-            StackError::ServerDied { server: what, status, evidence }
+        let command = match what.as_str() {
+            CHANNEL_MANAGER => channel_manager::command(&self.spec),
+            name if backend::names(&self.spec).contains(&what) => {
+                Some(backend::command(&self.site, &self.spec, "serve", name))
+            }
+            _ => None,
+        };
+        match command {
+            Some(command) => program::died_early(&what, &command, status, evidence),
+            None => StackError::ServerDied { server: what, status, evidence },
         }
     }
 
@@ -297,7 +309,7 @@ impl Core {
 
     fn remove_logs(&self) {
         let site = &self.site;
-        let mut names = vec!["initdb".to_owned(), "migrate".to_owned()];
+        let mut names = ["initdb", "migrate", CHANNEL_MANAGER].map(str::to_owned).to_vec();
         names.extend(backend::names(&self.spec));
         for place in 0..=self.spec.replicas {
             names.push(postgres::endpoint(site, place).name);
@@ -348,16 +360,19 @@ async fn open(core: &Core, seeded: Seeded) -> Result<Ready, StackError> {
     let endpoint = postgres::endpoint(site, 0);
     let primary = Server::start(site, endpoint, data, Role::Primary, &wal_compression).await?;
     let replicas = replica::replicate(site, &primary, copies, &wal_compression).await?;
-    let backends = Backends::start(site, &core.spec, &primary, &replicas).await?;
+    let channel_manager = channel_manager::start(site, &core.spec).await?;
+    let url = channel_manager.as_ref().map(|manager| manager.url.as_str());
+    let around = Surroundings { primary: &primary, replicas: &replicas, channel_manager: url };
+    let backends = Backends::start(site, &core.spec, around).await?;
     let servers = || std::iter::once(&primary).chain(&replicas);
     let live = LiveTarget {
         base_url: backends.first().url.clone(),
-        metrics: backends.all.iter().map(Backend::metrics).collect(),
+        metrics: backends.metrics(),
         token_secret: Some(backends.secret.clone()),
         postgres: servers().map(|server| server.endpoint.clone()).collect(),
-        processes: (backends.all.iter().map(Backend::process_group))
+        processes: (backends.all.iter().chain(&channel_manager).map(Program::process_group))
             .chain(servers().map(Server::process_group))
             .collect(),
     };
-    Ok(Ready { live, backends, replicas, primary })
+    Ok(Ready { live, backends, channel_manager, replicas, primary })
 }

@@ -1,4 +1,4 @@
-//! The stack: Postgres primary, its replicas and the backend, as supervised child processes.
+//! The stack: Postgres primary, its replicas, the backend and what of the outside world it needs, as supervised child processes.
 //!
 //! ```text
 //! PostgresBinaries::find ─┐
@@ -17,6 +17,7 @@
 mod account;
 mod backend;
 mod binaries;
+mod channel_manager;
 mod directory;
 mod error;
 mod guard;
@@ -29,6 +30,7 @@ mod populations;
 mod postgres;
 mod preflight;
 mod process;
+mod program;
 mod replica;
 mod settings;
 mod spec;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::binaries::PostgresBinaries;
 use crate::ids::RunId;
+use crate::scenario::ChannelManager;
 
 /// Name of the backend as a program, and as a command of plimsoll.
 const COMMAND: &str = "reference-backend";
@@ -24,6 +25,8 @@ pub struct StackSpec {
     pub backend_port: Option<u16>,
     /// Services that further processes host, one list a process; the first hosts all others and passes on to them.
     pub backend_split: Vec<Vec<String>>,
+    /// The outside channel manager that is played beside the backend, if any.
+    pub channel_manager: Option<ChannelManager>,
     /// Whole months of history for which the backend makes partitions.
     pub history_months: u8,
     /// Below which the stack's own directory is made: usually [`super::state_directory`]. On a real disk, and
@@ -37,7 +40,8 @@ pub struct StackSpec {
     pub limits: Limits,
 }
 
-/// The program that is the backend. It is called with `args`, then `migrate` or `serve`, then `--config FILE`.
+/// The program that is the backend. It is called with `args`, then `migrate` or `serve`, then `--config FILE`; with `args`, then
+/// `ota-stub`, to stand in for the channel manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendProgram {
     /// Path of the program.
@@ -77,9 +81,9 @@ pub struct Limits {
     pub copy: Duration,
     /// From starting a replica until it streams and has replayed what the primary had.
     pub catch_up: Duration,
-    /// From starting the backend until it listens, and again until it is ready.
+    /// From starting the backend, or what is played beside it, until it listens, and again until it is ready.
     pub backend_start: Duration,
-    /// From asking the backend to stop until it has drained.
+    /// From asking the backend, or what is played beside it, to stop until it has drained.
     pub backend_stop: Duration,
 }
 

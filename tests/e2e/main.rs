@@ -5,6 +5,7 @@
 
 mod bad_days;
 mod bad_input;
+mod channel_manager;
 mod happy;
 mod lifecycle;
 mod populations;

@@ -136,7 +136,12 @@ pub(crate) fn scenario(operations: &[(&str, f64)], seconds: u64) -> Scenario {
             history_months: 1,
             busy: Skew::Zipf { exponent: 1.05 },
         },
-        target: Target::Reference(ReferenceTarget { replicas: 0, port: None, split: Vec::new() }),
+        target: Target::Reference(ReferenceTarget {
+            replicas: 0,
+            port: None,
+            split: Vec::new(),
+            channel_manager: None,
+        }),
         load: LoadSpec {
             arrivals: Arrivals::Constant,
             warm_up: Micros::from_secs(0),

@@ -91,12 +91,15 @@ pub async fn stub(
         .route("/hotels/{code}/availability", get(for_sale).put(availability))
         .route("/hotels/{code}/bookings", get(bookings))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&stub), behave));
-    let routes = hotels.route("/control", get(control).put(change)).with_state(stub);
-    tokio::select! {
+    let routes = hotels.route("/control", get(control).put(change)).with_state(Arc::clone(&stub));
+    let ended = tokio::select! {
         ended = axum::serve(listener, routes).into_future() => ended,
         // Who still waits for an answer waits for a stand-in.
         () = stop.cancelled() => Ok(()),
-    }
+    };
+    let Counts { calls, failed, in_flight_max, .. } = stub.state().counts;
+    tracing::info!(calls, failed, in_flight_max, "ended: what it was asked");
+    ended
 }
 
 impl Stub {
