@@ -25,7 +25,7 @@ mod run;
 mod summary;
 mod watcher;
 
-pub(crate) use accounts_at::{ACCOUNTS_AT, AccountAt, Categories, shards_of};
+pub(crate) use accounts_at::{ACCOUNTS_AT, AccountAt, shards_of};
 pub use booking::{Booking, booking};
 pub(crate) use caught_up::books_caught_up;
 pub use checkpoint::ProjectionError;

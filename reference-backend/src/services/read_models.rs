@@ -19,6 +19,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 /// What came in and went out so far, by property and in sum.
+///
+/// Of each property's categories the first 200 of revenues and of expenses are listed, by their bytes; all count in the totals.
 #[utoipa::path(get, path = "/v1/orgs/{org}/finance-summary", tag = "read-models", params(OrgPath, TokenHeader),
     responses((status = 200, body = All), Refusals))]
 async fn all(
@@ -31,6 +33,8 @@ async fn all(
 }
 
 /// What came in and went out so far in one property.
+///
+/// Of its categories the first 200 of revenues and of expenses are listed, by their bytes; all count in the totals.
 #[utoipa::path(get, path = "/v1/orgs/{org}/finance-summary/{property}", tag = "read-models",
     params(OrgPath, TokenHeader, ("property" = Uuid, Path)), responses((status = 200, body = Summary), Refusals))]
 async fn one(
