@@ -21,11 +21,32 @@ use metrics::{Counter, counter};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::live::LiveError;
 use crate::config;
+use crate::db::Freshness;
 use crate::domain::OrgId;
 
 /// Most organisations that one statement loads.
 pub(crate) const BATCH_MAX: usize = 64;
+
+/// A cache whose values can be loaded before anybody asks for them.
+pub(crate) trait Warmable: Sync {
+    /// What a load finds.
+    type Value: Send;
+
+    /// Those of the organisations whose value is not held. Not counted: it is nobody's question.
+    fn missing(&self, orgs: &[OrgId]) -> impl Future<Output = Vec<OrgId>> + Send;
+
+    /// Sees to it that the organisation's value is held.
+    fn warm<E, F>(
+        &self,
+        org: OrgId,
+        load: impl Fn(Freshness) -> F + Send + Sync,
+    ) -> impl Future<Output = Result<(), LiveError<E>>> + Send
+    where
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<Self::Value, E>> + Send;
+}
 
 /// The organisations that are to be warmed.
 #[derive(Debug)]

@@ -13,6 +13,7 @@ mod expenses;
 mod gateway;
 mod guest_documents;
 mod health;
+mod load;
 mod night_audit;
 mod notifications;
 mod org_changes;

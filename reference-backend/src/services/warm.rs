@@ -1,15 +1,16 @@
 //! What is loaded of an organisation that is warmed: everything that the hosted services answer from the cache, with their
 //! own loaders. See [`cache`](crate::cache) for why, when and how many.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use metrics::counter;
 use tokio::time::MissedTickBehavior;
 
+use super::load::{self, Statement, many};
 use super::{Service, cash, entries, orgs, properties, read_models};
-use crate::cache::{BATCH_MAX, Live, LiveCache, LiveError, Loaded, Ready, Side};
+use crate::cache::{BATCH_MAX, LiveError, Ready, Side, Warmable};
 use crate::db::Freshness;
 use crate::domain::OrgId;
 use crate::gateway::App;
@@ -105,19 +106,10 @@ async fn load_all(app: &App, orgs: &[OrgId], kept: &[Answers]) -> Warmed {
 
 async fn load(app: &App, orgs: &[OrgId], answers: Answers) -> Warmed {
     match answers {
-        Answers::Properties => properties::warm(app, orgs).await,
-        Answers::Record => orgs::warm(app, orgs).await,
-        Answers::Cash => {
-            let missing = app.caches.cash.missing(orgs).await;
-            let found = cash::load_many(app, &missing, Freshness::Any).await?;
-            hold(&app.caches.cash, found, |org, freshness| cash::load(app, org, freshness)).await
-        }
-        Answers::Summaries => {
-            let missing = app.caches.summaries.missing(orgs).await;
-            let found = read_models::load_many(app, &missing, Freshness::Any).await?;
-            let load = |org, freshness| read_models::load(app, org, freshness);
-            hold(&app.caches.summaries, found, load).await
-        }
+        Answers::Properties => hold::<properties::Lists>(app, orgs).await,
+        Answers::Record => hold::<orgs::Records>(app, orgs).await,
+        Answers::Cash => hold::<cash::Books>(app, orgs).await,
+        Answers::Summaries => hold::<read_models::Totals>(app, orgs).await,
         Answers::FirstPage(side) => {
             for org in orgs {
                 let load = |freshness| entries::load(app, *org, side, freshness);
@@ -134,21 +126,19 @@ impl From<sqlx::Error> for LiveError<sqlx::Error> {
     }
 }
 
-/// Has the cache hold what was found; what turns out to be too old is loaded again with `load`.
-async fn hold<L: Live, F>(
-    cache: &LiveCache<L>,
-    found: HashMap<OrgId, Loaded<L>>,
-    load: impl Fn(OrgId, Freshness) -> F,
-) -> Warmed
-where
-    F: Future<Output = sqlx::Result<Loaded<L>>> + Send,
-{
-    let orgs: Vec<OrgId> = found.keys().copied().collect();
-    let found = Ready::new(found);
-    for org in orgs {
-        cache.warm(org, found.first(org, |freshness| load(org, freshness))).await?;
-    }
-    Ok(())
+/// Has the cache hold what is found with one statement; what turns out to be too old is loaded again. Boxed, or the compiler
+/// cannot see that it may be sent.
+fn hold<'a, S: Statement>(app: &'a App, orgs: &'a [OrgId]) -> BoxFuture<'a, Warmed> {
+    Box::pin(async move {
+        let cache = S::cache(app);
+        let missing = cache.missing(orgs).await;
+        let found = Ready::new(many::<S>(app, &missing, Freshness::Any).await?);
+        for org in missing {
+            let load = found.first(org, move |freshness| load::one::<S>(app, org, freshness));
+            cache.warm(org, load).await?;
+        }
+        Ok(())
+    })
 }
 
 #[cfg(test)]
