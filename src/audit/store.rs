@@ -130,7 +130,7 @@ pub(super) const EVENTS: &str = "
     FROM events";
 
 /// Every account as its baseline and the events after it say: a snapshot that was taken on the way is no source, as it is
-/// itself to be proven.
+/// itself to be proven. One category more than a summary lists shows that it must say that there are more.
 pub(super) const REPLAYED: &str = "
     SELECT org_id, aggregate_id,
            coalesce((s.state->>'revenue_cents')::bigint, 0) + coalesce(e.revenue_cents, 0),
@@ -144,8 +144,10 @@ pub(super) const REPLAYED: &str = "
                (sum((data->>'amount_cents')::bigint) FILTER (WHERE event_type = 1))::bigint AS revenue_cents,
                (sum((data->>'amount_cents')::bigint) FILTER (WHERE event_type = 2))::bigint AS expense_cents,
                count(*) AS entries, max(e.version) AS version, max((data->>'date')::date) AS last_date,
-               array_agg(DISTINCT data->>'category') FILTER (WHERE event_type = 1) AS revenue_categories,
-               array_agg(DISTINCT data->>'category') FILTER (WHERE event_type = 2) AS expense_categories
+               (array_agg(DISTINCT (data->>'category') COLLATE \"C\" ORDER BY (data->>'category') COLLATE \"C\")
+                   FILTER (WHERE event_type = 1))[1:201] AS revenue_categories,
+               (array_agg(DISTINCT (data->>'category') COLLATE \"C\" ORDER BY (data->>'category') COLLATE \"C\")
+                   FILTER (WHERE event_type = 2))[1:201] AS expense_categories
         FROM events e LEFT JOIN snapshots b USING (org_id, aggregate_type, aggregate_id)
         WHERE e.version > coalesce(b.baseline_version, b.version, 0)
         GROUP BY e.org_id, e.aggregate_type, e.aggregate_id

@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use moka::future::Cache;
 
+use super::live::LiveError;
 use super::namespace::{Asker, Cached, Lookup, Namespace};
-use super::warming::Warming;
+use super::warming::{Warmable, Warming};
 use crate::config::CacheNamespace;
 use crate::db::Freshness;
 use crate::domain::{OrgId, Version};
@@ -107,17 +108,32 @@ impl OrgCache {
         self.namespace.forget_all();
     }
 
-    /// See [`Namespace::missing`].
-    pub(crate) async fn missing(&self, orgs: &[OrgId]) -> Vec<OrgId> {
-        self.namespace.missing(orgs).await
-    }
-
     pub(crate) fn retune(&self, settings: &CacheNamespace) {
         self.namespace.retune(settings);
     }
 
     pub(crate) async fn tend(&self) {
         self.namespace.tend().await;
+    }
+}
+
+impl Warmable for OrgCache {
+    type Value = Fixed<OrgRecord>;
+
+    async fn missing(&self, orgs: &[OrgId]) -> Vec<OrgId> {
+        self.namespace.missing(orgs).await
+    }
+
+    async fn warm<E, F>(
+        &self,
+        org: OrgId,
+        load: impl Fn(Freshness) -> F + Send + Sync,
+    ) -> Result<(), LiveError<E>>
+    where
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<Self::Value, E>> + Send,
+    {
+        self.read(org, Asker::Warming, load).await.map(drop).map_err(LiveError::Load)
     }
 }
 

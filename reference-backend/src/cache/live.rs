@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use super::namespace::{Asker, Cached, Lookup, Namespace};
 use super::recent::{Outrun, RecentEvents};
-use super::warming::Warming;
+use super::warming::{Warmable, Warming};
 use crate::config::CacheNamespace;
 use crate::db::Freshness;
 use crate::domain::{OrgId, RecordedEvent};
@@ -109,20 +109,6 @@ impl<L: Live> LiveCache<L> {
         Ok(Answer { body: held.view(view), lookup, from: held.from })
     }
 
-    /// Sees to it that the organisation is held. Settled at once: nobody may look before the events that came during the load
-    /// are no longer in [`RecentEvents`].
-    pub(crate) async fn warm<E, F>(
-        &self,
-        org: OrgId,
-        load: impl Fn(Freshness) -> F,
-    ) -> Result<(), LiveError<E>>
-    where
-        E: Send + Sync + 'static,
-        F: Future<Output = Result<Loaded<L>, E>> + Send,
-    {
-        self.settled(org, Asker::Warming, load).await.map(drop)
-    }
-
     /// The settled entry, loaded from any server first, and from the primary when what came is too old to be brought up to date.
     async fn settled<E, F>(
         &self,
@@ -157,11 +143,6 @@ impl<L: Live> LiveCache<L> {
         }
     }
 
-    /// See [`Namespace::missing`].
-    pub(crate) async fn missing(&self, orgs: &[OrgId]) -> Vec<OrgId> {
-        self.namespace.missing(orgs).await
-    }
-
     /// Forgets all entries.
     pub(crate) fn forget_all(&self) {
         self.namespace.forget_all();
@@ -175,6 +156,27 @@ impl<L: Live> LiveCache<L> {
     /// See [`Namespace::tend`].
     pub(crate) async fn tend(&self) {
         self.namespace.tend().await;
+    }
+}
+
+impl<L: Live> Warmable for LiveCache<L> {
+    type Value = Loaded<L>;
+
+    async fn missing(&self, orgs: &[OrgId]) -> Vec<OrgId> {
+        self.namespace.missing(orgs).await
+    }
+
+    /// Settled at once: nobody may look before the events that came during the load are no longer in [`RecentEvents`].
+    async fn warm<E, F>(
+        &self,
+        org: OrgId,
+        load: impl Fn(Freshness) -> F + Send + Sync,
+    ) -> Result<(), LiveError<E>>
+    where
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<Loaded<L>, E>> + Send,
+    {
+        self.settled(org, Asker::Warming, load).await.map(drop)
     }
 }
 

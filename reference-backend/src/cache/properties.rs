@@ -9,8 +9,9 @@ use bytes::Bytes;
 use moka::future::Cache;
 
 use super::fixed::{FLOOR_TTL, FLOORS_MAX, Fixed};
+use super::live::LiveError;
 use super::namespace::{Asker, Cached, Lookup, Namespace};
-use super::warming::Warming;
+use super::warming::{Warmable, Warming};
 use crate::config::CacheNamespace;
 use crate::db::{Freshness, Lsn};
 use crate::domain::{OrgId, PropertyId};
@@ -161,17 +162,35 @@ impl PropertyCache {
         self.written(org, UNKNOWN).await;
     }
 
-    /// See [`Namespace::missing`].
-    pub(crate) async fn missing(&self, orgs: &[OrgId]) -> Vec<OrgId> {
-        self.namespace.missing(orgs).await
-    }
-
     pub(crate) fn retune(&self, settings: &CacheNamespace) {
         self.namespace.retune(settings);
     }
 
     pub(crate) async fn tend(&self) {
         self.namespace.tend().await;
+    }
+}
+
+impl Warmable for PropertyCache {
+    type Value = Fixed<PropertyList>;
+
+    async fn missing(&self, orgs: &[OrgId]) -> Vec<OrgId> {
+        self.namespace.missing(orgs).await
+    }
+
+    async fn warm<E, F>(
+        &self,
+        org: OrgId,
+        load: impl Fn(Freshness) -> F + Send + Sync,
+    ) -> Result<(), LiveError<E>>
+    where
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<Self::Value, E>> + Send,
+    {
+        self.read(org, Asker::Warming, Freshness::Any, load)
+            .await
+            .map(drop)
+            .map_err(LiveError::Load)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The finance summaries of an organisation: totals and categories by property.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use chrono::NaiveDate;
@@ -10,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::caches::to_json;
 use super::live::Live;
-use crate::domain::{Event, PropertyId, RecordedEvent, Version};
+use crate::domain::{Categories, Event, PropertyId, RecordedEvent, Version};
 
 /// One property's totals, as the read model keeps them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -21,10 +20,8 @@ pub(crate) struct Summary {
     pub(crate) entry_count: i64,
     pub(crate) last_entry_date: Option<NaiveDate>,
     pub(crate) version: Version,
-    #[schema(value_type = Vec<String>)]
-    pub(crate) revenue_categories: BTreeSet<Arc<str>>,
-    #[schema(value_type = Vec<String>)]
-    pub(crate) expense_categories: BTreeSet<Arc<str>>,
+    #[serde(flatten)]
+    pub(crate) categories: Categories,
 }
 
 impl Summary {
@@ -36,8 +33,7 @@ impl Summary {
             entry_count: 0,
             last_entry_date: None,
             version: Version::ZERO,
-            revenue_categories: BTreeSet::new(),
-            expense_categories: BTreeSet::new(),
+            categories: Categories::default(),
         }
     }
 }
@@ -77,18 +73,12 @@ impl Live for Summaries {
         let summary =
             self.0.entry(event.property).or_insert_with(|| Summary::empty(event.property));
         let entry = event.event.entry();
-        let (total_cents, categories) = match event.event {
-            Event::RevenueRecorded(_) => {
-                (&mut summary.revenue_cents, &mut summary.revenue_categories)
-            }
-            Event::ExpenseRecorded(_) => {
-                (&mut summary.expense_cents, &mut summary.expense_categories)
-            }
+        let total_cents = match event.event {
+            Event::RevenueRecorded(_) => &mut summary.revenue_cents,
+            Event::ExpenseRecorded(_) => &mut summary.expense_cents,
         };
         *total_cents += entry.amount.cents();
-        if !categories.contains(entry.category.as_str()) {
-            categories.insert(entry.category.as_str().into());
-        }
+        summary.categories.apply(&event.event);
         summary.entry_count += 1;
         summary.last_entry_date = summary.last_entry_date.max(Some(entry.date));
         summary.version = event.version;

@@ -11,7 +11,6 @@
 //! flight of the requests, so that what makes a request's load true (see `live` and `fixed`) makes a warm load true.
 
 use std::collections::HashSet;
-use std::fmt::Debug;
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,11 +20,32 @@ use metrics::{Counter, counter};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::live::LiveError;
 use crate::config;
+use crate::db::Freshness;
 use crate::domain::OrgId;
 
 /// Most organisations that one statement loads.
 pub(crate) const BATCH_MAX: usize = 64;
+
+/// A cache whose values can be loaded before anybody asks for them.
+pub(crate) trait Warmable: Sync {
+    /// What a load finds.
+    type Value: Send;
+
+    /// Those of the organisations whose value is not held. Not counted: it is nobody's question.
+    fn missing(&self, orgs: &[OrgId]) -> impl Future<Output = Vec<OrgId>> + Send;
+
+    /// Sees to it that the organisation's value is held.
+    fn warm<E, F>(
+        &self,
+        org: OrgId,
+        load: impl Fn(Freshness) -> F + Send + Sync,
+    ) -> impl Future<Output = Result<(), LiveError<E>>> + Send
+    where
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<Self::Value, E>> + Send;
+}
 
 /// The organisations that are to be warmed.
 #[derive(Debug)]
@@ -94,11 +114,10 @@ impl Warming {
         }
     }
 
-    /// Loads what is asked for, in batches, until dropped.
-    pub(crate) async fn run<E, F>(&self, load: impl Fn(Vec<OrgId>) -> F)
+    /// Loads what is asked for, in batches, until dropped. `load` returns those of a batch that failed.
+    pub(crate) async fn run<F>(&self, load: impl Fn(Vec<OrgId>) -> F)
     where
-        E: Debug,
-        F: Future<Output = Result<(), E>>,
+        F: Future<Output = Vec<OrgId>>,
     {
         if self.at_once == 0 {
             return;
@@ -119,14 +138,9 @@ impl Warming {
             Some((batch, asked))
         })
         .for_each_concurrent(self.at_once, |batch| async move {
-            let orgs = batch.len() as u64;
-            match load(batch.clone()).await {
-                Ok(()) => self.outcomes.loaded.increment(orgs),
-                Err(error) => {
-                    tracing::debug!(?error, orgs, "organisations could not be warmed");
-                    self.outcomes.failed.increment(orgs);
-                }
-            }
+            let failed = load(batch.clone()).await.len() as u64;
+            self.outcomes.loaded.increment(batch.len() as u64 - failed);
+            self.outcomes.failed.increment(failed);
             let mut wanted = self.wanted();
             batch.iter().for_each(|org| {
                 wanted.remove(org);
@@ -196,14 +210,14 @@ mod tests {
             }
         }
 
-        /// A batch with organisation 13 cannot be loaded.
-        async fn load(&self, batch: Vec<OrgId>) -> Result<(), &'static str> {
+        /// Organisation 13 cannot be loaded.
+        async fn load(&self, batch: Vec<OrgId>) -> Vec<OrgId> {
             self.begun.lock().unwrap().push(batch.iter().map(|org| org.get()).collect());
             let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
             self.at_once_most.fetch_max(now, Ordering::SeqCst);
             self.permits.acquire().await.unwrap().forget();
             self.at_once.fetch_sub(1, Ordering::SeqCst);
-            if batch.contains(&org(13)) { Err("down") } else { Ok(()) }
+            batch.into_iter().filter(|one| *one == org(13)).collect()
         }
 
         fn start(&self) -> JoinHandle<()> {
@@ -299,14 +313,14 @@ mod tests {
     async fn a_failure_is_counted_and_stops_nobody() {
         let rig = Rig::new(1, 10);
         let running = rig.start();
-        rig.ask([13]);
+        rig.ask([12, 13]);
         rig.settle().await;
         rig.ask([14]);
         rig.end(2).await;
-        assert_eq!(rig.counted(), [1, 0, 1]);
+        assert_eq!(rig.counted(), [2, 0, 1]);
         rig.ask([13]);
         rig.end(1).await;
-        assert_eq!(rig.counted(), [1, 0, 2], "not wanted for ever");
+        assert_eq!(rig.counted(), [2, 0, 2], "not wanted for ever");
         running.abort();
     }
 

@@ -30,7 +30,8 @@ enum Action {
         /// Which: finance, finance-summary.
         projection: Projection,
     },
-    /// Which properties, of all organisations, have booked a category: to know before it is renamed. One line of JSON each.
+    /// Which properties, of all organisations, have booked a category: to know before it is renamed. One line of JSON each;
+    /// `unlisted` if the property has more categories than are listed, and may have booked this one.
     Category {
         /// The category.
         name: String,
@@ -57,6 +58,7 @@ async fn category(config: &Config, name: &str, limit: u32) -> anyhow::Result<()>
     for one in found.context("look for the category")? {
         let line = json!({
             "org": one.org_id, "property": one.property_id, "revenues": one.revenues, "expenses": one.expenses,
+            "unlisted": one.unlisted,
         });
         writeln!(out, "{line}")?;
     }

@@ -15,9 +15,10 @@ use super::check::{Finding, Tally, organisations};
 use super::runs::Outcome;
 use super::work::Scope;
 use crate::db::{Database, Freshness, Reader};
+use crate::domain::Categories;
 use crate::events::Shard;
 use crate::gateway::App;
-use crate::projections::{ACCOUNTS_AT, AccountAt, Categories, RepairKind, shards_of};
+use crate::projections::{ACCOUNTS_AT, AccountAt, RepairKind, shards_of};
 
 const SUMMARIES: &str = "\
     SELECT c.shards, c.positions, s.org_id, s.property_id, s.revenue_cents, s.expense_cents, \
@@ -202,7 +203,7 @@ fn difference(row: &Row, account: &AccountAt) -> Option<String> {
         return Some("the summary's last day is before that of the events".to_owned());
     }
     let Json(held) = row.doc.as_ref()?;
-    (!account.categories().all_in(held)).then(|| "the summary lacks a category".to_owned())
+    (!held.covers(account.categories())).then(|| "the summary lacks a category".to_owned())
 }
 
 #[cfg(test)]

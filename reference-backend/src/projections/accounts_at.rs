@@ -1,18 +1,15 @@
 //! What accounts were at a place in the store: their snapshots, and the events between. What a summary must say.
 
-use std::collections::BTreeSet;
-
 use chrono::NaiveDate;
-use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::domain::OrgId;
+use crate::domain::{Categories, OrgId};
 use crate::events::Shard;
 
 /// The accounts of organisations ($3 their shards, $4 their numbers) when each shard $1 was at position $2. A snapshot may be
 /// older than that, and lacks events, or newer, and has some too many: sums bear both. The days and categories are those of
-/// the events after the snapshot; history knows others.
+/// the events after the snapshot; history knows others. One category more than a summary lists says that there are more.
 pub(crate) const ACCOUNTS_AT: &str = "\
     WITH upto AS (SELECT * FROM unnest($1::smallint[], $2::bigint[]) AS u (shard, position)), \
     orgs AS (SELECT * FROM unnest($3::smallint[], $4::bigint[]) AS o (shard, org_id)), \
@@ -37,8 +34,10 @@ pub(crate) const ACCOUNTS_AT: &str = "\
             coalesce(sum(weight * (data ->> 'amount_cents')::bigint) FILTER (WHERE event_type = 2), 0)::bigint AS expense, \
             sum(weight)::bigint AS entries, \
             max((data ->> 'date')::date) FILTER (WHERE weight > 0) AS last_date, \
-            array_agg(DISTINCT data ->> 'category') FILTER (WHERE weight > 0 AND event_type = 1) AS revenue_categories, \
-            array_agg(DISTINCT data ->> 'category') FILTER (WHERE weight > 0 AND event_type = 2) AS expense_categories \
+            (array_agg(DISTINCT (data ->> 'category') COLLATE \"C\" ORDER BY (data ->> 'category') COLLATE \"C\") \
+                FILTER (WHERE weight > 0 AND event_type = 1))[1:201] AS revenue_categories, \
+            (array_agg(DISTINCT (data ->> 'category') COLLATE \"C\" ORDER BY (data ->> 'category') COLLATE \"C\") \
+                FILTER (WHERE weight > 0 AND event_type = 2))[1:201] AS expense_categories \
         FROM (SELECT * FROM lacking UNION ALL SELECT * FROM too_many) AS both_ways \
         GROUP BY org_id, aggregate_id) \
     SELECT org_id, aggregate_id AS property_id, \
@@ -48,6 +47,9 @@ pub(crate) const ACCOUNTS_AT: &str = "\
         (coalesce(k.version, 0) + coalesce(c.entries, 0))::int AS version, \
         c.last_date AS last_entry_date, c.revenue_categories, c.expense_categories \
     FROM kept k FULL JOIN changes c USING (org_id, aggregate_id)";
+
+/// What [`ACCOUNTS_AT`] and the baselines' statement have written out.
+const _: () = assert!(Categories::LISTED_MAX + 1 == 201);
 
 /// A row of [`ACCOUNTS_AT`].
 #[derive(Debug, Clone, FromRow)]
@@ -65,31 +67,8 @@ pub(crate) struct AccountAt {
 
 impl AccountAt {
     pub(crate) fn categories(&self) -> Categories {
-        let set = |found: &Option<Vec<String>>| found.iter().flatten().cloned().collect();
-        Categories {
-            revenue_categories: set(&self.revenue_categories),
-            expense_categories: set(&self.expense_categories),
-        }
-    }
-}
-
-/// The document of a summary: categories in use, sorted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Categories {
-    pub(crate) revenue_categories: BTreeSet<String>,
-    pub(crate) expense_categories: BTreeSet<String>,
-}
-
-impl Categories {
-    pub(crate) fn all_in(&self, other: &Self) -> bool {
-        self.revenue_categories.is_subset(&other.revenue_categories)
-            && self.expense_categories.is_subset(&other.expense_categories)
-    }
-
-    pub(super) fn with(mut self, other: Self) -> Self {
-        self.revenue_categories.extend(other.revenue_categories);
-        self.expense_categories.extend(other.expense_categories);
-        self
+        let names = |found: &Option<Vec<String>>| found.clone().unwrap_or_default();
+        Categories::of(names(&self.revenue_categories), names(&self.expense_categories))
     }
 }
 

@@ -8,9 +8,8 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::ProjectionError;
-use super::accounts_at::Categories;
 use crate::db::{Database, Databases};
-use crate::domain::CashAccount;
+use crate::domain::{CashAccount, Categories};
 
 /// Accounts copied by one statement.
 const PAGE: i64 = 2_000;
@@ -32,7 +31,8 @@ const STATES: &str = "\
 
 /// Entries from before the event store have ids of version 8, which no command may use.
 const ENTRIES: &str = "\
-    SELECT org_id, property_id, kind, max(date), array_agg(DISTINCT category) \
+    SELECT org_id, property_id, kind, max(date), \
+        (array_agg(DISTINCT category COLLATE \"C\" ORDER BY category COLLATE \"C\"))[1:201] \
     FROM (SELECT org_id, property_id, date, id, category, true AS kind FROM revenues_partitioned \
           WHERE org_id BETWEEN $1 AND $2 \
           UNION ALL \
@@ -89,9 +89,9 @@ impl Baselines {
         for (org, property, is_revenue, last_date, names) in rows {
             let History { last_entry_date, doc } = histories.entry((org, property)).or_default();
             *last_entry_date = (*last_entry_date).max(Some(last_date));
-            let categories =
-                if is_revenue { &mut doc.revenue_categories } else { &mut doc.expense_categories };
-            categories.extend(names);
+            let none = Vec::new();
+            let (revenues, expenses) = if is_revenue { (names, none) } else { (none, names) };
+            doc.join(Categories::of(revenues, expenses));
         }
         Ok(histories)
     }

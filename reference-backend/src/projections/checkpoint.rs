@@ -29,11 +29,14 @@ pub enum ProjectionError {
 }
 
 impl ProjectionError {
-    /// Whether rows themselves break a rule of their table. A missing partition does not lie in the event, and ends when someone
-    /// makes the partition.
+    /// Whether rows themselves break a rule of their table, or are more than a type or a row can hold. A missing partition does
+    /// not lie in the event, and ends when someone makes the partition.
     pub(super) fn is_broken_rule(&self) -> bool {
+        /// Data exceptions (a sum out of range), broken constraints, limits of the program (a value too large).
+        const LASTING: [&str; 3] = ["22", "23", "54"];
         let code = self.database_error().and_then(DatabaseError::code);
-        code.is_some_and(|code| code.starts_with("23")) && !self.is_missing_partition()
+        code.is_some_and(|code| LASTING.iter().any(|class| code.starts_with(class)))
+            && !self.is_missing_partition()
     }
 
     /// Whether a row's day has no partition. That has the code of a broken CHECK, but names no constraint.

@@ -2,7 +2,8 @@
 //!
 //! Each is one task over all shards. Rows and checkpoint move in one transaction, and only from the position the checkpoint
 //! had, so that each event counts exactly once. A projection that fails tries again and shows. Only an event that breaks a rule of
-//! the tables, alone and not just in its batch, is set aside as a dead letter, counted and kept; no event is dropped in silence.
+//! the tables or a limit of the database, alone and not just in its batch, is set aside as a dead letter, counted and kept; no event is
+//! dropped in silence.
 
 mod accounts_at;
 mod balances;
@@ -24,7 +25,7 @@ mod run;
 mod summary;
 mod watcher;
 
-pub(crate) use accounts_at::{ACCOUNTS_AT, AccountAt, Categories, shards_of};
+pub(crate) use accounts_at::{ACCOUNTS_AT, AccountAt, shards_of};
 pub use booking::{Booking, booking};
 pub(crate) use caught_up::books_caught_up;
 pub use checkpoint::ProjectionError;

@@ -15,13 +15,13 @@ use sqlx::types::Json;
 use tracing::info;
 use uuid::Uuid;
 
-use super::accounts_at::{ACCOUNTS_AT, AccountAt, Categories, shards_of};
+use super::accounts_at::{ACCOUNTS_AT, AccountAt, shards_of};
 use super::balances::{Added, rebuild};
 use super::checkpoint::correct;
 use super::finance::read_balances;
 use super::{Projection, days};
 use crate::db::{Database, Databases};
-use crate::domain::{OrgId, PropertyId};
+use crate::domain::{Categories, OrgId, PropertyId};
 use crate::events::Shard;
 use crate::partitioning::{self, PartitionError};
 
@@ -181,7 +181,8 @@ async fn write_summary(
     let property: Uuid = account.property_id;
     let stored = sqlx::query_as(SUMMARY).bind(org.get()).bind(property);
     let stored: Option<Stored> = stored.fetch_optional(&mut *connection).await?;
-    let (last, Json(held)) = stored.unwrap_or_default();
+    let (last, Json(mut categories)) = stored.unwrap_or_default();
+    categories.join(account.categories());
     let written = sqlx::query(WRITE_SUMMARY)
         .bind(org.get())
         .bind(property)
@@ -190,7 +191,7 @@ async fn write_summary(
         .bind(account.entries)
         .bind(last.max(account.last_entry_date))
         .bind(account.version)
-        .bind(Json(held.with(account.categories())))
+        .bind(Json(categories))
         .execute(connection)
         .await?;
     Ok(written.rows_affected())

@@ -1,47 +1,55 @@
 //! `finance-summary`: one row per property with its totals and categories.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
-use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::domain::{CashAccount, Event, OrgId, PropertyId, RecordedEvent, Version};
+use crate::domain::{CashAccount, Categories, OrgId, PropertyId, RecordedEvent, Version};
 
 /// What a batch of events adds to one property's summary.
 #[derive(Debug, Default)]
-struct Added<'a> {
+struct Added {
     account: CashAccount,
     last_entry_date: NaiveDate,
     version: Version,
-    categories: Categories<'a>,
+    categories: Categories,
 }
 
-/// The document of a summary: categories in use, sorted.
-#[derive(Debug, Default, Serialize)]
-struct Categories<'a> {
-    revenue_categories: BTreeSet<&'a str>,
-    expense_categories: BTreeSet<&'a str>,
-}
-
-impl<'a> Added<'a> {
-    fn take(&mut self, event: &'a RecordedEvent) {
-        let entry = event.event.entry();
+impl Added {
+    fn take(&mut self, event: &RecordedEvent) {
         self.account.apply(&event.event);
-        self.last_entry_date = self.last_entry_date.max(entry.date);
+        self.categories.apply(&event.event);
+        self.last_entry_date = self.last_entry_date.max(event.event.entry().date);
         self.version = self.version.max(event.version);
-        let categories = match event.event {
-            Event::RevenueRecorded(_) => &mut self.categories.revenue_categories,
-            Event::ExpenseRecorded(_) => &mut self.categories.expense_categories,
-        };
-        categories.insert(entry.category.as_str());
     }
 }
 
-/// The document is written again only when a category is new; otherwise the same value keeps the update off the GIN index.
-/// Sorted by bytes, as this program sorts.
+/// One side of two documents joined, as [`Categories::join`] does: what is listed then, and whether there is more.
+macro_rules! joined {
+    ($names:literal, $more:literal) => {
+        concat!(
+            "(SELECT coalesce(jsonb_agg(name ORDER BY place) FILTER (WHERE place <= $9), '[]') AS listed, \
+                 CASE WHEN count(*) > $9 OR s.doc ? '",
+            $more,
+            "' OR EXCLUDED.doc ? '",
+            $more,
+            "' THEN true END AS more \
+             FROM (SELECT name, row_number() OVER (ORDER BY name) AS place FROM ( \
+                 SELECT DISTINCT n COLLATE \"C\" AS name FROM jsonb_array_elements_text( \
+                     coalesce(s.doc -> '",
+            $names,
+            "', '[]') || (EXCLUDED.doc -> '",
+            $names,
+            "')) AS n) AS names) AS placed)"
+        )
+    };
+}
+
+/// The document is written again only when it is another; otherwise the same value keeps the update off the GIN index. The
+/// first look spares most events the joining.
 macro_rules! upsert {
     ($table:literal) => {
         concat!(
@@ -57,15 +65,16 @@ ON CONFLICT (org_id, property_id) DO UPDATE SET
     entry_count = s.entry_count + EXCLUDED.entry_count,
     last_entry_date = greatest(s.last_entry_date, EXCLUDED.last_entry_date),
     version = greatest(s.version, EXCLUDED.version),
-    doc = CASE WHEN s.doc @> EXCLUDED.doc THEN s.doc ELSE jsonb_build_object(
-        'revenue_categories', (
-            SELECT coalesce(jsonb_agg(DISTINCT c COLLATE \"C\" ORDER BY c COLLATE \"C\"), '[]')
-            FROM jsonb_array_elements_text(
-                coalesce(s.doc -> 'revenue_categories', '[]') || (EXCLUDED.doc -> 'revenue_categories')) AS c),
-        'expense_categories', (
-            SELECT coalesce(jsonb_agg(DISTINCT c COLLATE \"C\" ORDER BY c COLLATE \"C\"), '[]')
-            FROM jsonb_array_elements_text(
-                coalesce(s.doc -> 'expense_categories', '[]') || (EXCLUDED.doc -> 'expense_categories')) AS c))
+    doc = CASE WHEN s.doc @> EXCLUDED.doc THEN s.doc ELSE (
+        SELECT CASE WHEN s.doc = joined.doc THEN s.doc ELSE joined.doc END
+        FROM (SELECT jsonb_strip_nulls(jsonb_build_object(
+                  'revenue_categories', r.listed, 'more_revenue_categories', r.more,
+                  'expense_categories', e.listed, 'more_expense_categories', e.more)) AS doc
+              FROM ",
+            joined!("revenue_categories", "more_revenue_categories"),
+            " AS r, ",
+            joined!("expense_categories", "more_expense_categories"),
+            " AS e) AS joined)
     END"
         )
     };
@@ -89,7 +98,7 @@ pub(super) async fn write(
     into: Into,
     events: &[&RecordedEvent],
 ) -> Result<(), sqlx::Error> {
-    let mut added: BTreeMap<(OrgId, PropertyId), Added<'_>> = BTreeMap::new();
+    let mut added: BTreeMap<(OrgId, PropertyId), Added> = BTreeMap::new();
     for event in events {
         added.entry((event.org, event.property)).or_default().take(event);
     }
@@ -100,8 +109,8 @@ pub(super) async fn write(
     let counts: Vec<i64> = added.values().map(|new| new.account.entries).collect();
     let dates: Vec<NaiveDate> = added.values().map(|new| new.last_entry_date).collect();
     let versions: Vec<i32> = added.values().map(|new| new.version.get()).collect();
-    let docs: Vec<Json<&Categories<'_>>> =
-        added.values().map(|new| Json(&new.categories)).collect();
+    let docs: Vec<Json<&Categories>> = added.values().map(|new| Json(&new.categories)).collect();
+    let listed_max = i64::try_from(Categories::LISTED_MAX).unwrap_or(i64::MAX);
     let upsert = match into {
         Into::Live => UPSERT_LIVE,
         Into::Rebuild => UPSERT_REBUILD,
@@ -115,6 +124,7 @@ pub(super) async fn write(
         .bind(dates)
         .bind(versions)
         .bind(docs)
+        .bind(listed_max)
         .execute(connection)
         .await?;
     Ok(())

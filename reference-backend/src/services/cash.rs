@@ -6,13 +6,18 @@ use std::sync::Arc;
 use axum::extract::State;
 use chrono::{Days, NaiveDate, Utc};
 use serde::Deserialize;
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::query::QueryAs;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::rows::{BalanceRow, Of, Stand, split_by_org, with_shards};
-use crate::cache::{Balances, CashBook, CashView, Loaded, Position, WINDOW_DAYS, window_start};
-use crate::db::{Database, Freshness};
+use super::load::{self, Statement, standing};
+use super::rows::{BalanceRow, Of};
+use crate::cache::{
+    Balances, CashBook, CashView, LiveCache, Loaded, Position, WINDOW_DAYS, window_start,
+};
+use crate::db::{Database, Databases, Freshness, Reader};
 use crate::domain::{Day, OrgId, PropertyId};
 use crate::gateway::{
     App, Consistency, OrgPath, Params, Problem, Refusals, Reply, Tenant, TokenHeader,
@@ -47,7 +52,7 @@ async fn position(
     consistency: Consistency,
     State(app): State<Arc<App>>,
 ) -> Result<Reply, Problem> {
-    let load = |freshness| load(&app, org, freshness);
+    let load = |freshness| load::one::<Books>(&app, org, freshness);
     app.cached(&app.caches.cash, org, consistency, CashView::Position, load).await
 }
 
@@ -62,7 +67,7 @@ async fn balances(
 ) -> Result<Reply, Problem> {
     let today = Utc::now().date_naive();
     if period == (Period { property: period.property, ..Period::default() }) {
-        let load = |freshness| load(&app, org, freshness);
+        let load = |freshness| load::one::<Books>(&app, org, freshness);
         let view = CashView::Balances { today, property: period.property };
         return app.cached(&app.caches.cash, org, consistency, view, load).await;
     }
@@ -115,38 +120,44 @@ const BOOKS: &str = "\
     ) AS b ON true \
     ORDER BY a.org_id, b.property_id, b.date";
 
-pub(super) async fn load(
-    app: &App,
-    org: OrgId,
-    freshness: Freshness,
-) -> sqlx::Result<Loaded<CashBook>> {
-    let mut found = load_many(app, &[org], freshness).await?;
-    found.remove(&org).ok_or(sqlx::Error::RowNotFound)
+/// All cash books, from a day on.
+pub(super) struct Books {
+    begin: NaiveDate,
 }
 
-/// With one statement.
-pub(super) async fn load_many(
-    app: &App,
-    orgs: &[OrgId],
-    freshness: Freshness,
-) -> sqlx::Result<HashMap<OrgId, Loaded<CashBook>>> {
-    if orgs.is_empty() {
-        return Ok(HashMap::new());
+impl Statement for Books {
+    type Row = Of<BalanceRow>;
+    type Value = Loaded<CashBook>;
+    type Cache = LiveCache<CashBook>;
+
+    fn cache(app: &App) -> &Self::Cache {
+        &app.caches.cash
     }
-    let begin = window_start(Utc::now().date_naive());
-    let (orgs, shards) = with_shards(orgs);
-    let mut reader = app.databases.read(Database::Finance, freshness).planned_once();
-    let query = || sqlx::query_as(BOOKS).bind(orgs.clone()).bind(shards.clone()).bind(begin);
-    let found: Vec<Of<BalanceRow>> = reader.fetch_all(query).await?;
-    let from = reader.source().server();
-    let loaded = |(Stand { position, epoch }, rows)| Loaded {
-        value: CashBook::new(begin, rows),
-        position,
-        epoch,
-        from,
-    };
-    let by_org = split_by_org(found, BalanceRow::checked).into_iter();
-    Ok(by_org.map(|(org, rows)| (org, loaded(rows))).collect())
+
+    fn reader(databases: &Databases, freshness: Freshness) -> Reader {
+        databases.read(Database::Finance, freshness).planned_once()
+    }
+
+    fn now() -> Self {
+        Self { begin: window_start(Utc::now().date_naive()) }
+    }
+
+    fn query(
+        &self,
+        orgs: Vec<i64>,
+        shards: Vec<i16>,
+    ) -> QueryAs<'static, Postgres, Self::Row, PgArguments> {
+        sqlx::query_as(BOOKS).bind(orgs).bind(shards).bind(self.begin)
+    }
+
+    fn values(
+        &self,
+        _: &[OrgId],
+        rows: Vec<Self::Row>,
+        reader: &Reader,
+    ) -> HashMap<OrgId, Self::Value> {
+        standing(rows, reader, BalanceRow::checked, |rows| CashBook::new(self.begin, rows))
+    }
 }
 
 #[cfg(test)]

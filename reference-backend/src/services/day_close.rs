@@ -50,13 +50,42 @@ pub(super) struct Desk {
     open_checkins: i64,
 }
 
+const BEGIN: &str = "INSERT INTO nights (date) VALUES ($1) ON CONFLICT DO NOTHING";
+
+const CLOSED: &str = "\
+    INSERT INTO nights (date, closed_at) VALUES ($1, now()) \
+    ON CONFLICT (date) DO UPDATE SET closed_at = coalesce(nights.closed_at, EXCLUDED.closed_at)";
+
+/// Days before $1, from the first night there was but not before $2, that were not closed for all.
+const OPEN: &str = "\
+    SELECT d::date FROM generate_series( \
+        greatest((SELECT min(date) FROM nights), $2::date)::timestamp, ($1::date - 1)::timestamp, '1 day') AS d \
+    WHERE NOT EXISTS (SELECT FROM nights WHERE date = d::date AND closed_at IS NOT NULL) \
+    ORDER BY d LIMIT $3";
+
+/// Notes that a day is to be closed for all, so that it is known to be open until it is. Returns the days before it that are
+/// still open, the oldest first, none before `first` and at most so many.
+pub(crate) async fn begin_night(
+    databases: &Databases,
+    day: NaiveDate,
+    first: NaiveDate,
+    most: i64,
+) -> sqlx::Result<Vec<NaiveDate>> {
+    let pool = databases.write(Database::Finance);
+    sqlx::query(BEGIN).bind(day).execute(pool).await?;
+    sqlx::query_scalar(OPEN).bind(day).bind(first).bind(most).fetch_all(pool).await
+}
+
 /// Closes a day of all properties, in batches; those that are closed already stay as they are, so it can be run again.
 pub async fn audit_all(databases: &Databases, date: NaiveDate) -> Result<Night, CloseError> {
     wait_for_books(databases, Shard::all(), PATIENCE).await?;
     let (mut night, mut after) = (Night::default(), (0, Uuid::nil()));
     loop {
         let desks = batch(databases, after, date).await?;
-        let Some(last) = desks.last() else { return Ok(night) };
+        let Some(last) = desks.last() else {
+            sqlx::query(CLOSED).bind(date).execute(databases.write(Database::Finance)).await?;
+            return Ok(night);
+        };
         after = (last.org_id, last.property_id);
         night.properties += desks.len() as u64;
         night.closed += close(databases, date, desks).await?;

@@ -13,6 +13,7 @@ mod expenses;
 mod gateway;
 mod guest_documents;
 mod health;
+mod load;
 mod night_audit;
 mod notifications;
 mod org_changes;
@@ -35,6 +36,7 @@ mod tasks;
 mod users;
 mod warm;
 
+pub(crate) use day_close::begin_night;
 pub use day_close::{CloseError, Night, audit_all};
 pub(crate) use org_changes::follow_org_changes;
 pub use service::{Service, UnknownService};

@@ -9,12 +9,15 @@ use axum::response::IntoResponse;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::query::QueryAs;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::cache::{Asker, Fixed, LiveError, Lookup, OrgRecord, Ready};
-use crate::db::{Database, Freshness};
+use super::load::{self, Statement};
+use crate::cache::{Asker, Fixed, Lookup, OrgCache, OrgRecord};
+use crate::db::{Database, Databases, Freshness, Reader};
 use crate::domain::{OrgId, Version};
 use crate::gateway::{App, Body, OrgPath, Problem, Refusals, Reply, Tenant, WriteRefusals};
 
@@ -27,7 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 
 #[derive(Debug, FromRow, Serialize, ToSchema)]
 #[schema(as = Organisation)]
-struct OrgRow {
+pub(super) struct OrgRow {
     org_id: i64,
     name: String,
     size_class: String,
@@ -56,18 +59,10 @@ async fn record(
     app: &App,
     org: OrgId,
 ) -> Result<(Arc<Fixed<OrgRecord>>, Lookup), Arc<sqlx::Error>> {
-    app.caches.orgs.read(org, Asker::Request, |freshness| load(app, org, freshness)).await
-}
-
-/// Sees to it that the records are held.
-pub(super) async fn warm(app: &App, orgs: &[OrgId]) -> Result<(), LiveError<sqlx::Error>> {
-    let missing = app.caches.orgs.missing(orgs).await;
-    let found = Ready::new(load_many(app, &missing, Freshness::Any).await?);
-    for org in missing {
-        let load = found.first(org, |freshness| load(app, org, freshness));
-        app.caches.orgs.read(org, Asker::Warming, load).await.map_err(LiveError::Load)?;
-    }
-    Ok(())
+    app.caches
+        .orgs
+        .read(org, Asker::Request, |freshness| load::one::<Records>(app, org, freshness))
+        .await
 }
 
 fn no_such(org: OrgId) -> Problem {
@@ -78,27 +73,46 @@ const ORGS: &str = "\
     SELECT org_id, name, size_class, country::text, currency::text, version, created_at \
     FROM organisations WHERE org_id = ANY($1)";
 
-async fn load(app: &App, org: OrgId, freshness: Freshness) -> sqlx::Result<Fixed<OrgRecord>> {
-    let mut found = load_many(app, &[org], freshness).await?;
-    found.remove(&org).ok_or(sqlx::Error::RowNotFound)
-}
+/// All records.
+pub(super) struct Records;
 
-/// With one statement.
-async fn load_many(
-    app: &App,
-    orgs: &[OrgId],
-    freshness: Freshness,
-) -> sqlx::Result<HashMap<OrgId, Fixed<OrgRecord>>> {
-    if orgs.is_empty() {
-        return Ok(HashMap::new());
+impl Statement for Records {
+    type Row = OrgRow;
+    type Value = Fixed<OrgRecord>;
+    type Cache = OrgCache;
+
+    fn cache(app: &App) -> &Self::Cache {
+        &app.caches.orgs
     }
-    let mut reader = app.databases.read(Database::Shared, freshness);
-    let numbers: Vec<i64> = orgs.iter().map(|org| org.get()).collect();
-    let rows: Vec<OrgRow> = reader.fetch_all(|| sqlx::query_as(ORGS).bind(numbers.clone())).await?;
-    let mut records: HashMap<i64, OrgRecord> =
-        rows.into_iter().map(|row| (row.org_id, row.record())).collect();
-    let from = reader.source().server();
-    Ok(orgs.iter().map(|org| (*org, Fixed { value: records.remove(&org.get()), from })).collect())
+
+    fn reader(databases: &Databases, freshness: Freshness) -> Reader {
+        databases.read(Database::Shared, freshness)
+    }
+
+    fn now() -> Self {
+        Self
+    }
+
+    fn query(
+        &self,
+        orgs: Vec<i64>,
+        _: Vec<i16>,
+    ) -> QueryAs<'static, Postgres, Self::Row, PgArguments> {
+        sqlx::query_as(ORGS).bind(orgs)
+    }
+
+    fn values(
+        &self,
+        orgs: &[OrgId],
+        rows: Vec<Self::Row>,
+        reader: &Reader,
+    ) -> HashMap<OrgId, Self::Value> {
+        let from = reader.source().server();
+        let mut records: HashMap<i64, OrgRecord> =
+            rows.into_iter().map(|row| (row.org_id, row.record())).collect();
+        let mut fixed = |org: OrgId| Fixed { value: records.remove(&org.get()), from };
+        orgs.iter().map(|org| (*org, fixed(*org))).collect()
+    }
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

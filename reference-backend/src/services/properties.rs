@@ -10,14 +10,17 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::FromRow;
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::query::QueryAs;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::load::{self, Statement};
 use super::table::{self, Thing, Written};
-use crate::cache::{Asker, Fixed, LiveError, Lookup, PropertyList, Ready};
-use crate::db::{Database, Freshness};
+use crate::cache::{Asker, Fixed, Lookup, PropertyCache, PropertyList};
+use crate::db::{Database, Databases, Freshness, Reader};
 use crate::domain::{OrgId, PropertyId, Version};
 use crate::gateway::{
     App, Body, Fresh, Id, IdPath, IdempotencyKey, KeyHeader, OrgPath, Problem, Refusals, Reply,
@@ -218,7 +221,10 @@ async fn known(
     freshness: Freshness,
 ) -> Result<(Arc<Fixed<PropertyList>>, Lookup), Arc<sqlx::Error>> {
     let asker = Asker::Request;
-    app.caches.properties.read(org, asker, freshness, |needed| load(app, org, needed)).await
+    app.caches
+        .properties
+        .read(org, asker, freshness, |needed| load::one::<Lists>(app, org, needed))
+        .await
 }
 
 /// How a write learns whether a property is the organisation's own; 404 if not.
@@ -231,7 +237,8 @@ pub(super) async fn must_own(app: &App, org: OrgId, property: PropertyId) -> Res
     if has(&found) {
         return Ok(());
     }
-    let again = app.caches.properties.read_again(org, |needed| load(app, org, needed)).await;
+    let again =
+        app.caches.properties.read_again(org, |needed| load::one::<Lists>(app, org, needed)).await;
     if has(&again.map_err(refused)?.0) { Ok(()) } else { Err(Property::missing(org, property)) }
 }
 
@@ -242,55 +249,61 @@ const ALL: &str = concat!(
 );
 
 #[derive(Debug, FromRow)]
-struct Owned {
+pub(super) struct Owned {
     org_id: i64,
     #[sqlx(flatten)]
     property: Property,
 }
 
-async fn load(app: &App, org: OrgId, freshness: Freshness) -> sqlx::Result<Fixed<PropertyList>> {
-    let mut found = load_many(app, &[org], freshness).await?;
-    found.remove(&org).ok_or(sqlx::Error::RowNotFound)
+/// All lists, asked for at a moment.
+pub(super) struct Lists {
+    asked_at: Instant,
 }
 
-/// With one statement.
-async fn load_many(
-    app: &App,
-    orgs: &[OrgId],
-    freshness: Freshness,
-) -> sqlx::Result<HashMap<OrgId, Fixed<PropertyList>>> {
-    if orgs.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let asked_at = Instant::now();
-    let mut reader = app.databases.read(Database::Hospitality, freshness);
-    let numbers: Vec<i64> = orgs.iter().map(|org| org.get()).collect();
-    let rows: Vec<Owned> = reader.fetch_all(|| sqlx::query_as(ALL).bind(numbers.clone())).await?;
-    let mut owned: HashMap<i64, Vec<Property>> = HashMap::new();
-    for Owned { org_id, property } in rows {
-        owned.entry(org_id).or_default().push(property);
-    }
-    let (as_of, from) = (reader.as_of(), reader.source().server());
-    let list = |properties: Vec<Property>| {
-        let ids = properties.iter().map(|row| row.property_id.into()).collect();
-        let body = Reply::json(&Properties { properties }, "").body;
-        Fixed { value: Some(PropertyList { ids, body, as_of, asked_at }), from }
-    };
-    let lists = orgs.iter().map(|org| (*org, list(owned.remove(&org.get()).unwrap_or_default())));
-    Ok(lists.collect())
-}
+impl Statement for Lists {
+    type Row = Owned;
+    type Value = Fixed<PropertyList>;
+    type Cache = PropertyCache;
 
-/// Sees to it that the lists are held.
-pub(super) async fn warm(app: &App, orgs: &[OrgId]) -> Result<(), LiveError<sqlx::Error>> {
-    let properties = &app.caches.properties;
-    let missing = properties.missing(orgs).await;
-    let found = Ready::new(load_many(app, &missing, Freshness::Any).await?);
-    for org in missing {
-        let load = found.first(org, |freshness| load(app, org, freshness));
-        let read = properties.read(org, Asker::Warming, Freshness::Any, load);
-        read.await.map_err(LiveError::Load)?;
+    fn cache(app: &App) -> &Self::Cache {
+        &app.caches.properties
     }
-    Ok(())
+
+    fn reader(databases: &Databases, freshness: Freshness) -> Reader {
+        databases.read(Database::Hospitality, freshness)
+    }
+
+    fn now() -> Self {
+        Self { asked_at: Instant::now() }
+    }
+
+    fn query(
+        &self,
+        orgs: Vec<i64>,
+        _: Vec<i16>,
+    ) -> QueryAs<'static, Postgres, Self::Row, PgArguments> {
+        sqlx::query_as(ALL).bind(orgs)
+    }
+
+    fn values(
+        &self,
+        orgs: &[OrgId],
+        rows: Vec<Self::Row>,
+        reader: &Reader,
+    ) -> HashMap<OrgId, Self::Value> {
+        let mut owned: HashMap<i64, Vec<Property>> = HashMap::new();
+        for Owned { org_id, property } in rows {
+            owned.entry(org_id).or_default().push(property);
+        }
+        let (as_of, from, asked_at) = (reader.as_of(), reader.source().server(), self.asked_at);
+        let list = |properties: Vec<Property>| {
+            let ids = properties.iter().map(|row| row.property_id.into()).collect();
+            let body = Reply::json(&Properties { properties }, "").body;
+            Fixed { value: Some(PropertyList { ids, body, as_of, asked_at }), from }
+        };
+        let mut of = |org: &OrgId| list(owned.remove(&org.get()).unwrap_or_default());
+        orgs.iter().map(|org| (*org, of(org))).collect()
+    }
 }
 
 /// Runs a write and tells the cache of it, in a task of its own: a client that goes away between commit and cache must not

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::query::QueryAs;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::rows::{Of, Stand, SummaryRow, split_by_org, with_shards};
-use crate::cache::{All, Loaded, Summaries, Summary, SummaryView};
-use crate::db::{Database, Freshness};
+use super::load::{self, Statement, standing};
+use super::rows::{Of, SummaryRow};
+use crate::cache::{All, LiveCache, Loaded, Summaries, Summary, SummaryView};
+use crate::db::{Database, Databases, Freshness, Reader};
 use crate::domain::{OrgId, PropertyId};
 use crate::gateway::{App, Consistency, OrgPath, Problem, Refusals, Reply, Tenant, TokenHeader};
 
@@ -19,6 +22,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 /// What came in and went out so far, by property and in sum.
+///
+/// Of each property's categories the first 200 of revenues and of expenses are listed, by their bytes; all count in the totals.
 #[utoipa::path(get, path = "/v1/orgs/{org}/finance-summary", tag = "read-models", params(OrgPath, TokenHeader),
     responses((status = 200, body = All), Refusals))]
 async fn all(
@@ -26,11 +31,13 @@ async fn all(
     consistency: Consistency,
     State(app): State<Arc<App>>,
 ) -> Result<Reply, Problem> {
-    let load = |freshness| load(&app, org, freshness);
+    let load = |freshness| load::one::<Totals>(&app, org, freshness);
     app.cached(&app.caches.summaries, org, consistency, SummaryView::All, load).await
 }
 
 /// What came in and went out so far in one property.
+///
+/// Of its categories the first 200 of revenues and of expenses are listed, by their bytes; all count in the totals.
 #[utoipa::path(get, path = "/v1/orgs/{org}/finance-summary/{property}", tag = "read-models",
     params(OrgPath, TokenHeader, ("property" = Uuid, Path)), responses((status = 200, body = Summary), Refusals))]
 async fn one(
@@ -42,7 +49,7 @@ async fn one(
     let property = Uuid::try_parse(&ids.1)
         .map_err(|_| Problem::malformed("the property in the path is not a UUID"))?;
     let view = SummaryView::One(PropertyId::from(property));
-    let load = |freshness| load(&app, org, freshness);
+    let load = |freshness| load::one::<Totals>(&app, org, freshness);
     app.cached(&app.caches.summaries, org, consistency, view, load).await
 }
 
@@ -54,35 +61,40 @@ const SUMMARIES: &str = "\
     LEFT JOIN projection_checkpoints AS c ON c.projection = 'finance-summary' AND c.shard = a.shard \
     LEFT JOIN LATERAL (SELECT * FROM finance_summaries WHERE org_id = a.org_id) AS s ON true";
 
-pub(super) async fn load(
-    app: &App,
-    org: OrgId,
-    freshness: Freshness,
-) -> sqlx::Result<Loaded<Summaries>> {
-    let mut found = load_many(app, &[org], freshness).await?;
-    found.remove(&org).ok_or(sqlx::Error::RowNotFound)
-}
+/// All summaries.
+pub(super) struct Totals;
 
-/// With one statement.
-pub(super) async fn load_many(
-    app: &App,
-    orgs: &[OrgId],
-    freshness: Freshness,
-) -> sqlx::Result<HashMap<OrgId, Loaded<Summaries>>> {
-    if orgs.is_empty() {
-        return Ok(HashMap::new());
+impl Statement for Totals {
+    type Row = Of<SummaryRow>;
+    type Value = Loaded<Summaries>;
+    type Cache = LiveCache<Summaries>;
+
+    fn cache(app: &App) -> &Self::Cache {
+        &app.caches.summaries
     }
-    let (orgs, shards) = with_shards(orgs);
-    let mut reader = app.databases.read(Database::ReadModels, freshness);
-    let query = || sqlx::query_as(SUMMARIES).bind(orgs.clone()).bind(shards.clone());
-    let found: Vec<Of<SummaryRow>> = reader.fetch_all(query).await?;
-    let from = reader.source().server();
-    let loaded = |(Stand { position, epoch }, rows): (Stand, Vec<Summary>)| Loaded {
-        value: rows.into_iter().collect(),
-        position,
-        epoch,
-        from,
-    };
-    let by_org = split_by_org(found, SummaryRow::checked).into_iter();
-    Ok(by_org.map(|(org, rows)| (org, loaded(rows))).collect())
+
+    fn reader(databases: &Databases, freshness: Freshness) -> Reader {
+        databases.read(Database::ReadModels, freshness)
+    }
+
+    fn now() -> Self {
+        Self
+    }
+
+    fn query(
+        &self,
+        orgs: Vec<i64>,
+        shards: Vec<i16>,
+    ) -> QueryAs<'static, Postgres, Self::Row, PgArguments> {
+        sqlx::query_as(SUMMARIES).bind(orgs).bind(shards)
+    }
+
+    fn values(
+        &self,
+        _: &[OrgId],
+        rows: Vec<Self::Row>,
+        reader: &Reader,
+    ) -> HashMap<OrgId, Self::Value> {
+        standing(rows, reader, SummaryRow::checked, Summaries::from_iter)
+    }
 }

@@ -3,17 +3,16 @@
 //! A statement for a cached value starts from the organisation or the projection's checkpoint and left-joins the rows, so that it
 //! tells the position and the epoch of its own snapshot, on whichever server and even when there are no rows.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use serde::Deserialize;
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::cache::{Balance, Row, Summary};
-use crate::domain::{OrgId, PropertyId, Version};
+use crate::domain::{Categories, OrgId, PropertyId, Version};
 use crate::events::Shard;
 
 /// A row with the position of the snapshot that it was read in.
@@ -129,19 +128,12 @@ pub(super) struct SummaryRow {
     entry_count: Option<i64>,
     last_entry_date: Option<NaiveDate>,
     version: Option<i32>,
-    doc: Option<Json<SummaryDoc>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct SummaryDoc {
-    revenue_categories: BTreeSet<String>,
-    expense_categories: BTreeSet<String>,
+    doc: Option<Json<Categories>>,
 }
 
 impl SummaryRow {
     pub(super) fn checked(self) -> Option<Summary> {
-        let Json(doc) = self.doc?;
-        let shared = |names: BTreeSet<String>| names.into_iter().map(Into::into).collect();
+        let Json(categories) = self.doc?;
         Some(Summary {
             property: PropertyId::from(self.property_id?),
             revenue_cents: self.revenue_cents?,
@@ -149,8 +141,7 @@ impl SummaryRow {
             entry_count: self.entry_count?,
             last_entry_date: self.last_entry_date,
             version: Version::new(self.version?),
-            revenue_categories: shared(doc.revenue_categories),
-            expense_categories: shared(doc.expense_categories),
+            categories,
         })
     }
 }

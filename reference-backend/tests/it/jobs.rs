@@ -257,11 +257,16 @@ async fn people_list_run_and_look_back() {
 
 /// `reference-backend jobs …`: whether it succeeded, and what it said.
 pub(crate) fn command(cluster: &Cluster, arguments: &[&str]) -> (bool, String) {
+    command_with(cluster, "", arguments)
+}
+
+/// With more settings.
+pub(crate) fn command_with(cluster: &Cluster, more: &str, arguments: &[&str]) -> (bool, String) {
     let settings = tempfile::NamedTempFile::new().unwrap();
     let socket = cluster.config("").database.primary.host;
     // Pages of two, so that there is more than one.
     let text =
-        format!("[database.primary]\nhost = \"{socket}\"\n[jobs]\ncheck_organisations = 2\n");
+        format!("[database.primary]\nhost = \"{socket}\"\n[jobs]\ncheck_organisations = 2\n{more}");
     std::fs::write(&settings, text).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_reference-backend"))
         .arg("jobs")

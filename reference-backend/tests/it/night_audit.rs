@@ -7,6 +7,7 @@ use reference_backend::config::Millis;
 use reference_backend::db::Databases;
 use reference_backend::services::{Night, Service, audit_all};
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::common::{Cluster, property, today};
@@ -241,4 +242,39 @@ async fn a_night_that_could_not_be_closed_is_tried_again() {
         .unwrap();
     assert_eq!(closed, 8);
     program.stop();
+}
+
+/// How many properties each day was closed for: days ago, and properties.
+async fn closed_days(finance: &mut PgConnection) -> Vec<(i32, i64)> {
+    let closed = "SELECT (now() AT TIME ZONE 'UTC')::date - date, count(*) FROM night_audits GROUP BY date ORDER BY date";
+    sqlx::query_as(closed).fetch_all(finance).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn days_that_nights_left_open_are_closed_by_later_ones() {
+    let cluster = Cluster::start().await;
+    populate(&cluster).await;
+    let mut finance = cluster.admin("plimsoll_finance").await;
+    let away = "ALTER TABLE night_audits RENAME TO away";
+    sqlx::raw_sql(away).execute(&mut finance).await.unwrap();
+    let no_time = ["run", "night-audit"];
+    let (done, said) =
+        crate::jobs::command_with(&cluster, "[jobs.night_audit]\ntime_limit_ms = 1900\n", &no_time);
+    assert!(!done && said.contains("close "), "{said}");
+    // As if that night had been ten days before, and none since had come to its end.
+    let before = "ALTER TABLE away RENAME TO night_audits; UPDATE nights SET date = date - 9";
+    sqlx::raw_sql(before).execute(&mut finance).await.unwrap();
+
+    let night = || {
+        let (done, said) = crate::jobs::command(&cluster, &["run", "night-audit"]);
+        assert!(done, "{said}");
+        said.matches("8 of 8 properties").count()
+    };
+    assert_eq!(night(), 8, "the oldest seven, and its own");
+    let closed = [10, 9, 8, 7, 6, 5, 4, 1].map(|days| (days, 8));
+    assert_eq!(closed_days(&mut finance).await, closed);
+    assert_eq!(night(), 2);
+    let closed: Vec<_> = (1..=10).rev().map(|days| (days, 8)).collect();
+    assert_eq!(closed_days(&mut finance).await, closed);
+    assert_eq!(night(), 0, "nothing is open any more");
 }

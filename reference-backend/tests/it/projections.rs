@@ -15,7 +15,7 @@ use reference_backend::db::{Database, Freshness};
 use reference_backend::domain::{Action, CashAccount, Command, Version};
 use reference_backend::events::{Appended, load_account_at, snapshots};
 use reference_backend::projections::Projection;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 /// The n-th command of a mixed load: both kinds, some categories, some accounts, days up to a month back in no order.
 fn mixed(n: u64) -> Command {
@@ -266,6 +266,52 @@ async fn an_event_that_breaks_a_rule_is_set_aside_alone() {
     .await
     .unwrap();
     assert_eq!(projected, [100, 101], "all other events are in the tables");
+}
+
+/// Has a table refuse amounts that end in 7 with one error and in 8 with another.
+fn refusing(table: &str, amount: &str) -> String {
+    format!(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF NEW.{amount} % 10 = 7 THEN RAISE 'too much' USING ERRCODE = '54000'; END IF; \
+             IF NEW.{amount} % 10 = 8 THEN RAISE 'out of range' USING ERRCODE = '22003'; END IF; \
+             RETURN NEW; END $$; \
+         CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_whose_rows_exceed_a_limit_is_set_aside_alone() {
+    let cluster = Cluster::start().await;
+    let more = "[projections]\ninterval_ms = 300\nretry_first_ms = 1\nretry_max_ms = 1\n";
+    let backend = Backend::start(&cluster.config(more)).await;
+    let mut finance = cluster.admin("plimsoll_finance").await;
+    let mut models = cluster.admin("plimsoll_read_models").await;
+    let plant = AssertSqlSafe(refusing("revenues_partitioned", "amount_cents"));
+    sqlx::raw_sql(plant).execute(&mut finance).await.unwrap();
+    let plant = AssertSqlSafe(refusing("finance_summaries", "revenue_cents"));
+    sqlx::raw_sql(plant).execute(&mut models).await.unwrap();
+    // All of one shard; each in a summary of its own, so that the summary's total is the amount.
+    for (house, cents) in [(1, 10), (2, 17), (3, 20), (4, 28), (5, 30)] {
+        backend.events.append(revenue(1, house, cents)).await.unwrap();
+    }
+    let told = std::sync::Arc::clone(&backend.told);
+    let until = tokio::time::Instant::now() + Duration::from_secs(60);
+    while Projection::ALL.iter().any(|projection| told.events(*projection) < 5) {
+        assert!(tokio::time::Instant::now() < until, "an event blocks its shard for ever");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    backend.stop().await;
+
+    let booked = "SELECT amount_cents FROM revenues_partitioned ORDER BY 1";
+    let summed = "SELECT revenue_cents FROM finance_summaries ORDER BY 1";
+    for (database, query) in [(&mut finance, booked), (&mut models, summed)] {
+        let kept: Vec<i64> = sqlx::query_scalar(query).fetch_all(&mut *database).await.unwrap();
+        assert_eq!(kept, [10, 20, 30]);
+        let reasons = "SELECT reason FROM projection_dead_letters ORDER BY position";
+        let reasons = rows(database, reasons).await;
+        assert_eq!(reasons.len(), 2);
+        assert!(reasons[0].contains("too much") && reasons[1].contains("out of range"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

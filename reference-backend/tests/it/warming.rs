@@ -250,17 +250,49 @@ async fn asked_once(program: &Program) -> (u64, u64) {
     (hits, 12)
 }
 
-#[tokio::test]
-async fn a_cold_start_with_a_warm_list_begins_with_hits() {
-    let cluster = Cluster::start().await;
-    populate(&cluster).await;
-    let program = Program::start(&cluster, "");
+/// A revenue in each of organisations 1 to 4.
+async fn book_in_all(program: &Program) {
     for org in 1..=4 {
         let url = format!("{}/v1/orgs/{org}/revenues", program.url);
         let request = program.client.post(url).bearer_auth(bearer(org, 3600)).json(&body(org, 100));
         let answer = request.header("Idempotency-Key", Uuid::now_v7().to_string());
         assert_eq!(answer.send().await.unwrap().status(), 201);
     }
+}
+
+#[tokio::test]
+async fn one_whose_rows_cannot_be_read_keeps_no_other_cold() {
+    let cluster = Cluster::start().await;
+    populate(&cluster).await;
+    let program = Program::start(&cluster, "");
+    book_in_all(&program).await;
+    program.stop();
+    let (done, said) = crate::jobs::command(&cluster, &["run", "cache-warming"]);
+    assert!(done, "{said}");
+    let mut models = cluster.admin("plimsoll_read_models").await;
+    let spoil = "UPDATE finance_summaries SET doc = '[]' WHERE org_id = 2";
+    sqlx::raw_sql(spoil).execute(&mut models).await.unwrap();
+
+    let program = Program::start(&cluster, "[jobs]\nwarm_list_interval_ms = 50\n");
+    let outcome = |outcome| format!(r#"backend_cache_list_warmed_total{{outcome="{outcome}"}}"#);
+    program.until_counted(&outcome("failed"), 1).await;
+    program.until_counted(&outcome("loaded"), 3).await;
+    for org in [1, 3, 4] {
+        let url = format!("{}/v1/orgs/{org}/finance-summary", program.url);
+        let answer = program.client.get(url).bearer_auth(bearer(org, 3600)).send().await.unwrap();
+        assert_eq!(read_from(&answer), "cache", "organisation {org}");
+        assert_eq!(json_of(answer).await["revenue_cents"], 100);
+    }
+    assert_eq!(program.counted(&outcome("failed")).await, 1);
+    program.stop();
+}
+
+#[tokio::test]
+async fn a_cold_start_with_a_warm_list_begins_with_hits() {
+    let cluster = Cluster::start().await;
+    populate(&cluster).await;
+    let program = Program::start(&cluster, "");
+    book_in_all(&program).await;
     program.stop();
 
     // Warming by an organisation's first miss is off in both, or it would lend hits to the one without a list.
