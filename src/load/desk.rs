@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use super::pacer::{Pacer, Step};
 use super::release::Clock;
 use super::schedule::Arrival;
+use super::tally::second_of;
 
 /// Arrivals in the order of their intended times.
 pub(crate) type Arrivals = Box<dyn Iterator<Item = Arrival> + Send>;
@@ -66,6 +67,17 @@ impl Desk {
     /// Gives out these arrivals from now on, each at its intended time by `clock`.
     pub(crate) fn open(&self, arrivals: Arrivals, clock: Clock) {
         self.lock().open = Some((Pacer::new(arrivals), clock));
+    }
+
+    /// Ends the schedule with the second that has begun, and says which is the first that is left out; `None` before the
+    /// first second.
+    pub(crate) fn stop(&self) -> Option<usize> {
+        let mut state = self.lock();
+        let (pacer, clock) = state.open.as_mut()?;
+        // Nothing is given out before it is due, so nothing of a later second has been.
+        let second = second_of(clock.now_us()) + 1;
+        pacer.cut(second as u64 * 1_000_000);
+        Some(second)
     }
 
     /// The next arrival for a user; `None` when there will be no more. To be awaited to the end: what was given to a user
@@ -216,6 +228,17 @@ mod tests {
         assert_eq!(poll(&desk, 1), Poll::Ready(None));
         assert_eq!(poll(&desk, 0), Poll::Ready(None));
         assert_eq!(keep(&desk), Duty::Over);
+    }
+
+    #[test]
+    fn a_stopped_desk_gives_out_the_second_that_has_begun_and_no_more() {
+        // It opened a second ago, so second 1 has begun; a user that comes late gets what was due all the same.
+        let desk = desk(1, &[900_000, 1_000_000, 2_000_000, LATER]);
+        assert_eq!(desk.stop(), Some(2));
+        let taken: Vec<_> = (0..3).map(|_| poll(&desk, 0)).collect();
+        assert_eq!(taken[..2], [Poll::Ready(Some(900_000)), Poll::Ready(Some(1_000_000))]);
+        assert_eq!(taken[2], Poll::Ready(None));
+        assert_eq!(Desk::new(1).stop(), None, "there is nothing to stop before it opens");
     }
 
     /// Several threads against one keeper: what one of them were not given, or were given twice, would be missing or double.

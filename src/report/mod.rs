@@ -13,10 +13,12 @@ mod fixture;
 mod format;
 mod html;
 mod json;
+mod json_steps;
 mod junit;
 mod markdown;
 mod model;
 mod render;
+mod steps;
 
 pub use console::{COLUMNS_MAX, Colour, LINES_MAX, render_console};
 pub use curves::{Curve, Curves};
@@ -24,3 +26,4 @@ pub use failures::{FailureRow, Failures};
 pub use figures::{LoadFigures, OperationFigures, PercentileCurve, Percentiles};
 pub use model::Report;
 pub use render::render_all;
+pub use steps::{ClimbFigures, StepFigures};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::RunError;
-use super::measure::{Measured, window};
+use super::measure::Measured;
 use super::plan::Plan;
 use crate::archive::{
     ArchiveError, AuditCheck, Environment, Record, RunDirectory, RunInfo, Stage, read_run,
@@ -68,7 +68,8 @@ fn judged(record: &Record, scenario: &Scenario) -> Report {
     Report::new(record, scenario, &judge(record, scenario))
 }
 
-fn record(plan: &Plan, facts: Facts) -> Record {
+/// Everything that was measured, with what the plan says of it.
+pub(super) fn record(plan: &Plan, facts: Facts) -> Record {
     let Facts { measured, audit, environment, stages } = facts;
     let scenario = &plan.scenario;
     Record {
@@ -82,7 +83,7 @@ fn record(plan: &Plan, facts: Facts) -> Record {
             release: env!("CARGO_PKG_VERSION").to_owned(),
             command: plan.command.clone(),
         },
-        window: window(scenario),
+        window: measured.window,
         stages,
         load: measured.load,
         timeline: measured.timeline,

@@ -9,7 +9,7 @@ use super::conclude::{Facts, Finished, conclude};
 use super::environment::environment;
 use super::error::RunError;
 use super::ground::{self, Ground};
-use super::measure::{Measured, measure, window};
+use super::measure::{Measured, measure};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::stages::Stages;
@@ -36,7 +36,7 @@ pub async fn run(
         progress.note(&format!("  the stack's data was kept in {}", kept.display()));
     }
     let (mut measured, audit, environment) = outcome?;
-    measured.add_late(stopped.incidents, window(&plan.scenario));
+    measured.add_late(stopped.incidents);
 
     let facts = Facts { measured, audit, environment, stages: stages.finish() };
     conclude(plan, results, facts)
@@ -82,7 +82,7 @@ async fn on_ground(
     ground.describe(&mut environment).await?;
 
     stages.begin("load");
-    let measured = measure(plan, ground, progress, cancel).await?;
+    let measured = measure(plan, ground, &environment, progress, cancel).await?;
     tokio::select! {
         () = ground.describe_after(&mut environment) => {}
         () = cancel.cancelled() => return Err(RunError::Interrupted),

@@ -1,9 +1,10 @@
 //! The scenarios that an installed binary brings along: the files in `scenarios/`, as they are.
 
 /// File name and text.
-const FILES: [(&str, &str); 2] = [
+const FILES: [(&str, &str); 3] = [
     ("scenarios/smoke.toml", include_str!("../../scenarios/smoke.toml")),
     ("scenarios/phase1.toml", include_str!("../../scenarios/phase1.toml")),
+    ("scenarios/saturation.toml", include_str!("../../scenarios/saturation.toml")),
 ];
 
 /// The built-in scenario of a name: its file's name, for messages, and its text.

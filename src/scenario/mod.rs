@@ -16,6 +16,7 @@ mod problem;
 mod reader;
 mod render;
 mod selector;
+mod steps;
 mod target;
 
 pub use builtin::{builtin, names};
@@ -29,3 +30,4 @@ pub use overrides::Overrides;
 pub use placeholder::{Piece, Placeholder, Template, TemplateError};
 pub use problem::{Place, Problem, Problems};
 pub use selector::{Matcher, Operator, Selector, SelectorError};
+pub use steps::{StepRates, Steps};
