@@ -206,6 +206,7 @@ pub(crate) fn plan(rate: f64, seconds: u64, arrivals: Arrivals, url: &str) -> Wo
             warm_up: Micros::from_secs(0),
             measure: Micros::from_secs(seconds),
             steps: None,
+            yardstick: None,
             in_flight_max: USERS,
             timeout: Micros::from_secs(2),
         },

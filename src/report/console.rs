@@ -40,6 +40,9 @@ pub fn render_console(report: &Report, location: &str, colour: Colour) -> String
         lines.push(String::new());
     }
     load(&mut lines, report);
+    if let Some(figures) = &report.yardstick {
+        lines.push(labelled("Yardstick", &cut(&figures.sentence(), COLUMNS_MAX - 10)));
+    }
     checks(&mut lines, report, colour);
     // The path is never cut: a reader must be able to open it.
     lines.push(labelled("Report", location));

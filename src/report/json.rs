@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::figures::{LoadFigures, OperationFigures, Percentiles};
-use super::json_steps::{self, Saturation, Step};
+use super::json_steps::{self, Saturation, Step, YardstickOf};
 use super::model::Report;
 use crate::archive::{AuditState, Environment, RarerFailures};
 use crate::gates::{Bias, CheckState, Counts, Figure, Unit, Verdict};
@@ -24,6 +24,8 @@ struct Document<'a> {
     saturation: Option<Saturation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<Vec<Step>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    yardstick: Option<YardstickOf<'a>>,
     load: Load,
     operations: Vec<Operation<'a>>,
     failures: Vec<Failure<'a>>,
@@ -177,6 +179,7 @@ pub(super) fn render(report: &Report) -> String {
         gates: gates(report),
         saturation: report.climb.as_ref().map(json_steps::saturation),
         steps: report.climb.as_ref().map(json_steps::steps),
+        yardstick: report.yardstick.as_ref().map(json_steps::yardstick),
         load: load(&report.load),
         operations: report.operations.iter().map(operation).collect(),
         failures: failures(report),

@@ -1,9 +1,10 @@
-//! The part of `result.json` that a load in steps adds; absent for any other load.
+//! The parts of `result.json` that a load in steps and a yardstick add; absent for any other load.
 
 use serde::Serialize;
 
 use super::json::{Times, rounded, times};
 use super::steps::{ClimbFigures, StepFigures, gate_name};
+use super::yardstick::YardstickFigures;
 use crate::archive::Window;
 use crate::gates::{GateOutcome, StepOutcome, Verdict};
 
@@ -49,6 +50,32 @@ struct EndedBy {
     offered_per_s: f64,
     events_offered_per_s: f64,
     broke: Vec<String>,
+}
+
+/// What the same servers took from another program, and the run's events as a multiple of it.
+#[derive(Serialize)]
+pub(super) struct YardstickOf<'a> {
+    by: &'a str,
+    clients: u32,
+    seconds: u32,
+    transactions_per_s: Option<f64>,
+    events_per_s: Option<f64>,
+    ratio: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a str>,
+}
+
+pub(super) fn yardstick(figures: &YardstickFigures) -> YardstickOf<'_> {
+    let measured = &figures.measured;
+    YardstickOf {
+        by: &measured.by,
+        clients: measured.clients,
+        seconds: measured.seconds,
+        transactions_per_s: measured.transactions_per_s.map(rounded),
+        events_per_s: figures.events_per_s.map(rounded),
+        ratio: figures.ratio().map(rounded),
+        problem: measured.problem.as_deref(),
+    }
 }
 
 pub(super) fn steps(figures: &ClimbFigures) -> Vec<Step> {

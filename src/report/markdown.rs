@@ -35,6 +35,9 @@ pub(super) fn render(report: &Report) -> String {
     gates(&mut text, report);
     steps(&mut text, report);
     load(&mut text, report);
+    if let Some(figures) = &report.yardstick {
+        line(&mut text, format_args!("\n**Yardstick**: {}.", inline(&figures.sentence())));
+    }
     failures(&mut text, report);
     checks(&mut text, report);
     let run = &report.run;

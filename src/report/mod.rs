@@ -19,6 +19,7 @@ mod markdown;
 mod model;
 mod render;
 mod steps;
+mod yardstick;
 
 pub use console::{COLUMNS_MAX, Colour, LINES_MAX, render_console};
 pub use curves::{Curve, Curves};
@@ -27,3 +28,4 @@ pub use figures::{LoadFigures, OperationFigures, PercentileCurve, Percentiles};
 pub use model::Report;
 pub use render::render_all;
 pub use steps::{ClimbFigures, StepFigures};
+pub use yardstick::YardstickFigures;

@@ -8,6 +8,7 @@ use super::failures::Failures;
 use super::figures::{LoadFigures, OperationFigures, PercentileCurve};
 use super::format;
 use super::steps::ClimbFigures;
+use super::yardstick::{self, YardstickFigures};
 use crate::archive::{
     AuditCheck, AuditState, Environment, Incident, Record, RunInfo, Stage, Window, WorkerEnd,
 };
@@ -59,6 +60,8 @@ pub struct Report {
     /// The steps of a load that has them. Then load, operations, times, signals and validity are those of the step that the
     /// answer rests on: the last that held.
     pub climb: Option<ClimbFigures>,
+    /// What the same servers took from another program, if that was asked for.
+    pub yardstick: Option<YardstickFigures>,
     /// What the charts draw.
     pub curves: Curves,
 }
@@ -77,7 +80,7 @@ impl Report {
         validity.sort_by_key(|check| severity(check.state));
         let mut audit = record.audit.clone();
         audit.sort_by_key(|check| audit_severity(check.state));
-        Self {
+        let mut report = Self {
             run: record.run.clone(),
             window: record.window,
             verdict: judgement.verdict,
@@ -97,8 +100,12 @@ impl Report {
             conditions: conditions(record, scenario),
             environment: record.environment.clone(),
             climb: judgement.climb.as_ref().map(|climb| ClimbFigures::of(record, climb)),
+            yardstick: None,
             curves: Curves::of(record, scenario),
-        }
+        };
+        report.yardstick =
+            record.yardstick.as_ref().map(|found| yardstick::figures(found, &report));
+        report
     }
 
     /// How many gates came out with a verdict.

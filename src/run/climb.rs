@@ -47,7 +47,11 @@ impl<'a> Climber<'a> {
     pub(super) fn hear(&mut self, elapsed_s: usize, load: &LoadRecord) {
         let Some(window) = self.windows.get(self.next) else { return };
         let read = elapsed_s >= window.end() + READ_AFTER_S;
-        if self.stop.is_cancelled() || !read || !all_ended(load, window.end()) {
+        // An arrival may wait as long as its time-out before it is sent, and as long again for its answer. A worker that has
+        // not dealt with it by then is in trouble: the step is judged without, and its accounting does not add up.
+        let open = 2 * self.plan.scenario.load.timeout.secs_ceil() as usize;
+        let overdue = elapsed_s >= window.end() + READ_AFTER_S + open;
+        if self.stop.is_cancelled() || !read || !(overdue || all_ended(load, window.end())) {
             return;
         }
         let Some(step) = self.judge(load) else { return };
@@ -68,7 +72,8 @@ impl<'a> Climber<'a> {
             incidents: Vec::new(),
         };
         let environment = self.environment.clone();
-        let facts = Facts { measured, audit: Vec::new(), environment, stages: Vec::new() };
+        let facts =
+            Facts { measured, audit: Vec::new(), environment, stages: Vec::new(), yardstick: None };
         judge_step(&record(self.plan, facts), &self.plan.scenario, self.next)
     }
 }

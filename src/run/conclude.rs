@@ -6,8 +6,8 @@ use super::error::RunError;
 use super::measure::Measured;
 use super::plan::Plan;
 use crate::archive::{
-    ArchiveError, AuditCheck, Environment, Record, RunDirectory, RunInfo, Stage, read_run,
-    replace_rendered,
+    ArchiveError, AuditCheck, Environment, Record, RunDirectory, RunInfo, Stage, Yardstick,
+    read_run, replace_rendered,
 };
 use crate::gates::judge;
 use crate::report::{Report, render_all};
@@ -28,6 +28,7 @@ pub(super) struct Facts {
     pub(super) audit: Vec<AuditCheck>,
     pub(super) environment: Environment,
     pub(super) stages: Vec<Stage>,
+    pub(super) yardstick: Option<Yardstick>,
 }
 
 /// Why an old run cannot be judged again.
@@ -70,7 +71,7 @@ fn judged(record: &Record, scenario: &Scenario) -> Report {
 
 /// Everything that was measured, with what the plan says of it.
 pub(super) fn record(plan: &Plan, facts: Facts) -> Record {
-    let Facts { measured, audit, environment, stages } = facts;
+    let Facts { measured, audit, environment, stages, yardstick } = facts;
     let scenario = &plan.scenario;
     Record {
         run: RunInfo {
@@ -90,5 +91,6 @@ pub(super) fn record(plan: &Plan, facts: Facts) -> Record {
         audit,
         incidents: measured.incidents,
         environment,
+        yardstick,
     }
 }

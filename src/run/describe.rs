@@ -36,6 +36,9 @@ fn write_plan(out: &mut String, plan: &Plan) -> fmt::Result {
     if let Some(steps) = &load.steps {
         write_steps(out, scenario, steps)?;
     }
+    if load.yardstick.is_some() {
+        writeln!(out, "yardstick   pgbench on the same servers once the load is over")?;
+    }
     writeln!(out, "results     {}", plan.out.display())?;
     writeln!(out, "\noperations")?;
     scenario.operations.iter().try_for_each(|operation| write_operation(out, operation))?;

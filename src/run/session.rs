@@ -13,7 +13,7 @@ use super::measure::{Measured, measure};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::stages::Stages;
-use crate::archive::{AuditCheck, Environment, RunDirectory, Stage};
+use crate::archive::{AuditCheck, Environment, RunDirectory, Stage, Yardstick};
 use crate::audit::audit;
 
 /// How long projections and replicas may take to catch up once the load is over.
@@ -35,10 +35,10 @@ pub async fn run(
     if let Some(kept) = &stopped.directory {
         progress.note(&format!("  the stack's data was kept in {}", kept.display()));
     }
-    let (mut measured, audit, environment) = outcome?;
+    let Found { mut measured, audit, environment, yardstick } = outcome?;
     measured.add_late(stopped.incidents);
 
-    let facts = Facts { measured, audit, environment, stages: stages.finish() };
+    let facts = Facts { measured, audit, environment, stages: stages.finish(), yardstick };
     conclude(plan, results, facts)
 }
 
@@ -70,6 +70,14 @@ pub async fn prepare(
     }
 }
 
+/// What was found while the stack stood.
+struct Found {
+    measured: Measured,
+    audit: Vec<AuditCheck>,
+    environment: Environment,
+    yardstick: Option<Yardstick>,
+}
+
 /// What happens while the stack stands.
 async fn on_ground(
     plan: &Plan,
@@ -77,7 +85,7 @@ async fn on_ground(
     stages: &mut Stages,
     progress: Arc<dyn Progress>,
     cancel: &CancellationToken,
-) -> Result<(Measured, Vec<AuditCheck>, Environment), RunError> {
+) -> Result<Found, RunError> {
     let mut environment = environment();
     ground.describe(&mut environment).await?;
 
@@ -96,5 +104,14 @@ async fn on_ground(
             () = cancel.cancelled() => return Err(RunError::Interrupted),
         };
     }
-    Ok((measured, checks, environment))
+    // Last: what it writes must not stand in the way of what the load has written.
+    let mut yardstick = None;
+    if plan.scenario.load.yardstick.is_some() && plan.has_stack() {
+        stages.begin("yardstick");
+        yardstick = tokio::select! {
+            found = ground.yardstick(&plan.scenario.population) => found,
+            () = cancel.cancelled() => return Err(RunError::Interrupted),
+        };
+    }
+    Ok(Found { measured, audit: checks, environment, yardstick })
 }

@@ -23,7 +23,8 @@ pub use builtin::{builtin, names};
 pub use live::{LiveTarget, MetricsEndpoint, PostgresEndpoint, ProcessGroup};
 pub use model::{
     Arrivals, Expect, GateRules, HttpTarget, LoadSpec, Method, Operation, PopulationSpec,
-    ReferenceTarget, RequestSpec, Scenario, SignalSource, Signals, Skew, Target, backend_processes,
+    ReferenceTarget, RequestSpec, Scenario, SignalSource, Signals, Skew, Target, YardstickProgram,
+    backend_processes,
 };
 pub use nearest::nearest;
 pub use overrides::Overrides;

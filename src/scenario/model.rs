@@ -161,10 +161,21 @@ pub struct LoadSpec {
     /// One rate after another, upwards, until a gate breaks; each judged by itself. During the warm-up the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Steps>,
+    /// What the servers are measured with besides, once the load is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yardstick: Option<YardstickProgram>,
     /// Most requests in flight at once; what cannot be sent for it in time is counted as dropped.
     pub in_flight_max: u32,
     /// A request without an answer for this long is a time-out.
     pub timeout: Micros,
+}
+
+/// A program that a load is held beside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum YardstickProgram {
+    /// PostgreSQL's own: each event in one plain statement.
+    Pgbench,
 }
 
 /// Spacing of arrivals.

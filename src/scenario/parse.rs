@@ -6,6 +6,7 @@ use toml::de::DeTable;
 
 use super::model::{
     Arrivals, GateRules, LoadSpec, Operation, PopulationSpec, Scenario, Skew, Target,
+    YardstickProgram,
 };
 use super::nearest::nearest;
 use super::problem::{Problems, Source};
@@ -61,8 +62,10 @@ fn read_scenario(table: &mut TableReader<'_>) -> Option<Scenario> {
         });
     let target =
         table.required("target", r#"target = { kind = "reference", replicas = 2 }"#, target::read);
-    let load = table
-        .required("load", r#"load = { measure = "60s" }"#, |item| item.table("[load]", read_load));
+    let own_servers = target.as_ref().map(|target| matches!(target, Target::Reference(_)));
+    let load = table.required("load", r#"load = { measure = "60s" }"#, |item| {
+        item.table("[load]", |table| read_load(table, own_servers))
+    });
     let operations = table.required(
         "operation",
         r#"[[operation]] with name = "read", rate = "100/s", request = { path = "/" }"#,
@@ -116,7 +119,8 @@ fn read_skew(item: Item<'_>) -> Option<Skew> {
     }
 }
 
-fn read_load(table: &mut TableReader<'_>) -> Option<LoadSpec> {
+/// `own_servers` says whether the target's servers are started by the run; `None` when that could not be read.
+fn read_load(table: &mut TableReader<'_>, own_servers: Option<bool>) -> Option<LoadSpec> {
     let words = [("poisson", Arrivals::Poisson), ("constant", Arrivals::Constant)];
     let arrivals = table.or("arrivals", Arrivals::Poisson, |item| item.word(&words));
     let warm_up =
@@ -135,6 +139,11 @@ fn read_load(table: &mut TableReader<'_>) -> Option<LoadSpec> {
             None => Some(steps.total()),
         },
     };
+    let programs = [("pgbench", YardstickProgram::Pgbench)];
+    let yardstick = table.optional("yardstick", |item| match own_servers {
+        Some(false) => item.refuse("only the reference backend has servers of its own to measure"),
+        _ => item.word(&programs),
+    });
     let in_flight_max = table.or("in_flight_max", 512, |item| item.integer(1..=65_536));
     let timeout = table.or("timeout", Micros::from_secs(10), read_timeout);
     Some(LoadSpec {
@@ -142,6 +151,7 @@ fn read_load(table: &mut TableReader<'_>) -> Option<LoadSpec> {
         warm_up: warm_up?,
         measure: measure?,
         steps: steps?,
+        yardstick: yardstick?,
         in_flight_max: in_flight_max?,
         timeout: timeout?,
     })

@@ -94,6 +94,7 @@ fn write_load(out: &mut String, load: &LoadSpec) -> fmt::Result {
         Some(steps) => writeln!(out, "steps = {steps}")?,
         None => key(out, "measure", load.measure)?,
     }
+    optional(out, "yardstick", load.yardstick)?;
     key(out, "in_flight_max", load.in_flight_max)?;
     key(out, "timeout", load.timeout)
 }

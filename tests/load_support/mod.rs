@@ -145,6 +145,7 @@ pub(crate) fn scenario(operations: &[(&str, f64)], seconds: u64) -> Scenario {
             warm_up: Micros::from_secs(0),
             measure: Micros::from_secs(seconds),
             steps: None,
+            yardstick: None,
             in_flight_max: 32,
             timeout: Micros::from_secs(2),
         },
