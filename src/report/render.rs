@@ -96,9 +96,12 @@ mod tests {
         );
         insta::assert_snapshot!("markdown_steps", text(3));
         let page = text(0);
-        for expected in
-            ["<section id=\"steps\">", "steps-rates-title", "steps-p95-title", "Yardstick: pgbench"]
-        {
+        for expected in [
+            "<section id=\"steps\">",
+            "steps-rates-title",
+            "steps-p95-title",
+            "Yardstick: 2.5 times pgbench",
+        ] {
             assert!(page.contains(expected), "{expected}");
         }
         assert!(page.matches("<td class=\"word\"><span class=\"pass\">held</span>").count() == 2);

@@ -26,13 +26,12 @@ impl YardstickFigures {
             let why = problem.as_deref().unwrap_or("no reason recorded");
             return format!("{} with {by}: {why}", format::NOT_MEASURED);
         };
-        let ratio = self.ratio().map_or_else(String::new, |ratio| {
-            format!("; the run: {} times that", format::significant(ratio))
-        });
-        format!(
-            "{by}: {} durable events, a statement each ({clients} clients, {seconds} s){ratio}",
-            format::per_second(*rate)
-        )
+        let rate = format::per_second(*rate);
+        let beside = match self.ratio() {
+            Some(ratio) => format!("{} times {by}'s {rate}", format::significant(ratio)),
+            None => format!("{by}'s {rate}"),
+        };
+        format!("{beside}: durable events, a statement each ({clients} clients, {seconds} s)")
     }
 }
 
@@ -59,7 +58,9 @@ mod tests {
     #[test]
     fn what_was_not_measured_has_no_ratio_and_says_why() {
         assert_eq!(with(Some(2_000.0), Some(5_000.0)).ratio(), Some(2.5));
-        assert!(with(Some(2_000.0), Some(5_000.0)).sentence().contains("2.5 times"));
+        assert!(
+            with(Some(2_000.0), Some(5_000.0)).sentence().contains("2.5 times pgbench's 2,000/s")
+        );
         assert_eq!(with(Some(2_000.0), None).ratio(), None);
         assert!(!with(Some(2_000.0), None).sentence().contains("times"));
         let missing = with(None, Some(5_000.0));

@@ -182,8 +182,8 @@ fn choose(organisations: u64, busy: Skew) -> String {
 
 /// `tps = 4321.098765 (without initial connection time)`: the last, should a log have been continued.
 fn rate_in(told: &str) -> Option<f64> {
-    let rates = told.lines().filter_map(|line| line.trim().strip_prefix("tps = "));
-    let rate: f64 = rates.last()?.split_whitespace().next()?.parse().ok()?;
+    let mut rates = told.lines().filter_map(|line| line.trim().strip_prefix("tps = "));
+    let rate: f64 = rates.next_back()?.split_whitespace().next()?.parse().ok()?;
     (rate.is_finite() && rate > 0.0).then_some(rate)
 }
 
