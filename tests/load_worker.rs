@@ -11,7 +11,7 @@ use load_support::{Server, drive, operation, plan, scenario};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use plimsoll::archive::{Distribution, LoadRecord, OperationSecond, Outcome, WorkerEnd};
-use plimsoll::load::{Auth, DriveEvent, Order, Schedule, Shard};
+use plimsoll::load::{Auth, DriveEvent, Order, Reins, Schedule, Shard};
 use plimsoll::scenario::Arrivals;
 use plimsoll::units::Micros;
 use tokio_util::sync::CancellationToken;
@@ -289,6 +289,31 @@ async fn an_interrupted_session_keeps_its_record_and_ends_its_worker() {
     assert!(lead < Duration::from_secs(20), "second 0 is told on the session's clock: {lead:?}");
     assert!(sum(&driven.record, 0).ok >= 100);
     assert!(!std::path::Path::new(&format!("/proc/{pid}/exe")).exists(), "the worker is gone");
+}
+
+/// What was sent before the cut is waited for and accounted for; what comes after it was never asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_is_stopped_ends_with_a_second_and_accounts_for_all_of_it() {
+    let server = Server::start().await;
+    let mut scenario = scenario(&[("/ok/1", 100.0)], 60);
+    scenario.operations[0] = operation("/status/201", 100.0).posting_events();
+    let plan = plan(scenario, &server.url);
+    let reins = Reins::default();
+    let stopping = |event, _: &LoadRecord| {
+        if matches!(event, DriveEvent::Second(progress) if progress.second == 2) {
+            reins.stop.cancel();
+        }
+    };
+    let driven = load_support::drive_by(&plan, stopping, &reins).await;
+    assert_eq!(driven.record.worker, WorkerEnd::Finished);
+    assert_accounts_for_everything(&driven.record);
+    let axis = driven.axis();
+    assert!((4..30).contains(&axis), "{axis} s");
+    let all = sum(&driven.record, 0);
+    assert_eq!(all.intended, 100 * axis as u64, "evenly spaced, whole seconds");
+    let goose = driven.record.goose.unwrap();
+    assert_eq!(goose.ok + goose.failed, all.sent);
+    assert_eq!(driven.ledger.len() as u64, all.sent, "what was told of each command is kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]

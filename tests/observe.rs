@@ -13,7 +13,7 @@ use axum::routing::get;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};
 use plimsoll::archive::{Incident, Timeline};
-use plimsoll::observe::{Axis, Observed, SeriesFilter, observe};
+use plimsoll::observe::{Axis, Observed, SeriesFilter, Sight, observe};
 use plimsoll::scenario::{LiveTarget, MetricsEndpoint, PostgresEndpoint, ProcessGroup};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -28,7 +28,8 @@ async fn observe_during(
     let axis = Axis { origin: Instant::now(), seconds: 300 };
     let stop = CancellationToken::new();
     let keep = SeriesFilter::Prefix("backend_");
-    let observing = observe(&target, axis, keep, stop.clone(), processes);
+    let sight = Sight::default();
+    let observing = observe(&target, axis, keep, stop.clone(), processes, &sight);
     let then_stopping = async {
         during.await;
         stop.cancel();

@@ -18,7 +18,7 @@ use axum::routing::get;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
-use plimsoll::scenario::ChannelManager;
+use plimsoll::scenario::{ChannelManager, Skew};
 use plimsoll::stack::{
     BackendProgram, Limits, PostgresBinaries, Ready, Seeding, Stack, StackError, StackSpec,
 };
@@ -505,6 +505,55 @@ fn wait_until(holds: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_yardstick_counts_durable_events_and_leaves_nothing_behind() {
+    let bench = Bench::new().await;
+    let spec = StackSpec { replicas: 1, ..bench.spec(OBEDIENT) };
+    let stack = opened(provision(spec).await.unwrap()).await.unwrap();
+    let mut primary = connect(&stack.live().postgres[0], "postgres").await;
+    let written = "SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint";
+    let before: i64 = sqlx::query_scalar(written).fetch_one(&mut primary).await.unwrap();
+    let found = stack.yardstick(500, Skew::Zipf { exponent: 1.05 }).await;
+    let rate = found.transactions_per_s.unwrap_or_else(|| panic!("{found:?}"));
+    assert_eq!((found.by.as_str(), &found.problem), ("pgbench", &None));
+
+    // Its database is gone with all counts; the write-ahead log shows that so many events were made durable.
+    let after: i64 = sqlx::query_scalar(written).fetch_one(&mut primary).await.unwrap();
+    let events = rate * f64::from(found.seconds);
+    assert!(
+        (after - before) as f64 > 100.0 * events,
+        "{events} events in {} bytes",
+        after - before
+    );
+    let left = "SELECT count(*) FROM pg_database WHERE datname LIKE '%yardstick%'";
+    let left: i64 = sqlx::query_scalar(left).fetch_one(&mut primary).await.unwrap();
+    assert_eq!(left, 0);
+    assert_eq!(stack.stop().await.incidents, []);
+    bench.assert_nothing_survives(Duration::from_secs(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_yardstick_without_its_program_says_so_and_troubles_nobody() {
+    let bench = Bench::new().await;
+    let programs = bench.path().join("bin");
+    fs::create_dir(&programs).unwrap();
+    for entry in fs::read_dir(PostgresBinaries::find().unwrap().directory()).unwrap() {
+        let program = entry.unwrap().path();
+        if program.file_name().is_some_and(|name| name != "pgbench") {
+            let link = programs.join(program.file_name().unwrap());
+            std::os::unix::fs::symlink(&program, link).unwrap();
+        }
+    }
+    let binaries = PostgresBinaries::in_directory(&programs).unwrap();
+    let spec = StackSpec { replicas: 0, binaries, ..bench.spec(OBEDIENT) };
+    let stack = opened(provision(spec).await.unwrap()).await.unwrap();
+    let found = stack.yardstick(500, Skew::Uniform).await;
+    assert_eq!(found.transactions_per_s, None);
+    let problem = found.problem.unwrap();
+    assert!(problem.contains("no pgbench in") && problem.contains("install"), "{problem}");
+    assert_eq!(stack.stop().await.incidents, []);
 }
 
 async fn ready(bench: &Bench) -> Stack<Ready> {

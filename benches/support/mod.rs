@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use chrono::NaiveDate;
-use plimsoll::archive::{Distribution, WorkerEnd};
-use plimsoll::load::{Auth, DriveEvent, Driven, PROTOCOL, Shard, WorkerPlan, drive};
+use plimsoll::archive::{Distribution, LoadRecord, WorkerEnd};
+use plimsoll::load::{Auth, DriveEvent, Driven, PROTOCOL, Reins, Shard, WorkerPlan, drive};
 use plimsoll::scenario::{
     Arrivals, Expect, GateRules, LoadSpec, Method, Operation, PopulationSpec, ReferenceTarget,
     RequestSpec, Scenario, Skew, Target,
@@ -24,7 +24,6 @@ use plimsoll::scenario::{
 use plimsoll::units::{Micros, Rate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 
 /// Users of every generator: most requests in flight at once.
 pub(crate) const USERS: u32 = 256;
@@ -146,7 +145,7 @@ pub(crate) async fn run_worker(
 ) -> Measured {
     let last = plan.scenario.load.measure.secs_ceil() as usize - 1;
     let (mut pid, mut cpu_us) = (0, 0.0);
-    let on_event = |event| match event {
+    let on_event = |event, _: &LoadRecord| match event {
         DriveEvent::Ready { pid: its } => pid = its,
         DriveEvent::Started { .. } => cpu_us = -cpu_us_of(pid),
         DriveEvent::Second(progress) => {
@@ -157,8 +156,7 @@ pub(crate) async fn run_worker(
             }
         }
     };
-    let cancel = CancellationToken::new();
-    let driven = drive(&program(), &["worker"], plan, on_event, &cancel).await.unwrap();
+    let driven = drive(&program(), &["worker"], plan, on_event, &Reins::default()).await.unwrap();
     assert_eq!(driven.record.worker, WorkerEnd::Finished);
     Measured { driven, cpu_us }
 }
@@ -212,6 +210,8 @@ pub(crate) fn plan(rate: f64, seconds: u64, arrivals: Arrivals, url: &str) -> Wo
             arrivals,
             warm_up: Micros::from_secs(0),
             measure: Micros::from_secs(seconds),
+            steps: None,
+            yardstick: None,
             in_flight_max: USERS,
             timeout: Micros::from_secs(2),
         },

@@ -20,7 +20,7 @@ pub use manifest::Damage;
 pub use record::{
     AuditCheck, AuditState, Environment, FAILURES_MAX, Failure, GooseCount, Incident, LoadRecord,
     LoadSecond, OperationRecord, OperationSecond, PostgresSetting, RarerFailures, Record, RunInfo,
-    Stage, Window, WorkerEnd,
+    Stage, Window, WorkerEnd, Yardstick,
 };
 pub use store::{ArchiveError, RunDirectory, read_run, replace_rendered};
 pub use timeline::{Series, SeriesKey, Timeline};

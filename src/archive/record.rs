@@ -25,6 +25,25 @@ pub struct Record {
     pub incidents: Vec<Incident>,
     /// The machine and the software on it.
     pub environment: Environment,
+    /// What the same servers took from another program; `None` when that was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yardstick: Option<Yardstick>,
+}
+
+/// What the servers take without the backend: each event in one plain statement and transaction, by PostgreSQL's own pgbench.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Yardstick {
+    /// `pgbench`.
+    pub by: String,
+    /// Connections, each with one transaction at a time.
+    pub clients: u32,
+    /// How long it ran.
+    pub seconds: u32,
+    /// Durable transactions per second, an event each; `None` when it could not be measured.
+    pub transactions_per_s: Option<f64>,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// Who, what, when.

@@ -37,7 +37,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// A scenario file, or the name of one in scenarios/ (smoke, phase1)
+    /// A scenario file, or the name of one in scenarios/ (smoke, phase1, saturation)
     pub(super) scenario: String,
     /// Drive the scenario's service at another address (not the reference backend)
     #[arg(long, value_name = "URL", conflicts_with = "backend")]

@@ -29,6 +29,12 @@ pub enum FigureName {
     AchievedRate,
     /// Events acknowledged to the client, per second.
     EventRate,
+    /// The event rate of the last step that held.
+    HeldEventRate,
+    /// The achieved rate of the last step that held.
+    HeldRate,
+    /// How many steps held, from the first on.
+    StepsHeld,
     /// A figure about the server.
     Signal(SignalName),
 }
@@ -70,13 +76,15 @@ pub struct SignalName {
 
 /// Signals of the reference target that are one value.
 const SINGLE_SIGNALS: [&str; 4] =
-    ["cache_hit_ratio", "replica_share", "partition_skew", "projected_rate"];
+    ["cache_hit_ratio", "replica_share", "partition_skew", PROJECTED_RATE];
+/// Of these, the one that is a rate: events that reached the read side.
+const PROJECTED_RATE: &str = "projected_rate";
 /// Signals of the reference target that have a value at each second: `_pNN` or `_max` follows.
 const GAUGE_SIGNALS: [&str; 2] = ["projection_lag_ms", "replication_lag_ms"];
 /// The signal of the reference target that is a histogram: `_pNN` follows.
 const HISTOGRAM_SIGNAL: &str = "db_query";
 /// Names that need no statistic.
-const PLAIN: [(&str, FigureName); 7] = [
+const PLAIN: [(&str, FigureName); 10] = [
     ("error_rate", FigureName::ErrorRate),
     ("timeout_rate", FigureName::TimeoutRate),
     ("dropped_rate", FigureName::DroppedRate),
@@ -84,6 +92,9 @@ const PLAIN: [(&str, FigureName); 7] = [
     ("offered_rate", FigureName::OfferedRate),
     ("achieved_rate", FigureName::AchievedRate),
     ("event_rate", FigureName::EventRate),
+    ("held_event_rate", FigureName::HeldEventRate),
+    ("held_rate", FigureName::HeldRate),
+    ("steps_held", FigureName::StepsHeld),
 ];
 /// Spelled out, so that a slip of the pen finds its neighbour.
 const EXAMPLES: [&str; 14] = [
@@ -108,7 +119,7 @@ impl FigureName {
     pub const ALLOWED: &str = "a figure is one of p95 (any pNN), mean, max; service_p95, send_lag_p99; error_rate, \
          timeout_rate, dropped_rate, availability; offered_rate, achieved_rate, event_rate, projected_rate; \
          cache_hit_ratio, replica_share, partition_skew, projection_lag_ms_p95, replication_lag_ms_p95, db_query_p95; \
-         or a signal that the scenario defines";
+         with load.steps held_event_rate, held_rate, steps_held; or a signal that the scenario defines";
 
     /// Reads a name; `extra` are the signals that the scenario defines itself.
     pub fn parse(text: &str, extra: &BTreeSet<String>) -> Option<Self> {
@@ -150,7 +161,12 @@ impl FigureName {
             Self::ErrorRate | Self::TimeoutRate | Self::DroppedRate | Self::Availability => {
                 Unit::Ratio
             }
-            Self::OfferedRate | Self::AchievedRate | Self::EventRate => Unit::PerSecond,
+            Self::OfferedRate
+            | Self::AchievedRate
+            | Self::EventRate
+            | Self::HeldEventRate
+            | Self::HeldRate => Unit::PerSecond,
+            Self::StepsHeld => Unit::Count,
             Self::Signal(signal) => signal.unit(),
         }
     }
@@ -170,6 +186,21 @@ impl FigureName {
     pub fn has_parts(&self) -> bool {
         // The generator and the server are watched as a whole.
         !matches!(self, Self::Time(Span::SendLag, _) | Self::EventRate | Self::Signal(_))
+            && !self.is_of_steps()
+    }
+
+    /// Whether it is told of all steps of a load together; every other figure is told of each step.
+    pub fn is_of_steps(&self) -> bool {
+        matches!(self, Self::HeldEventRate | Self::HeldRate | Self::StepsHeld)
+    }
+
+    /// Whether it is a rate that follows what is offered, so that its limit may be a share of that.
+    pub(super) fn follows_offer(&self) -> bool {
+        match self {
+            Self::AchievedRate | Self::EventRate => true,
+            Self::Signal(signal) => signal.base == PROJECTED_RATE,
+            _ => false,
+        }
     }
 }
 

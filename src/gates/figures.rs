@@ -121,7 +121,7 @@ impl RequestFigures {
         }
     }
 
-    /// A figure, or nothing when there is nothing behind it. Signals are not figures of requests.
+    /// A figure, or nothing when there is nothing behind it. Signals are not figures of requests, nor is what several steps say.
     pub fn get(&self, name: &FigureName) -> Option<Figure> {
         let counts = &self.counts;
         match name {
@@ -133,7 +133,10 @@ impl RequestFigures {
             FigureName::OfferedRate => self.rate(counts.intended),
             FigureName::AchievedRate => self.rate(self.sent_by_clock.unwrap_or(counts.sent)),
             FigureName::EventRate => self.acknowledged.and_then(|count| self.rate(count)),
-            FigureName::Signal(_) => None,
+            FigureName::Signal(_)
+            | FigureName::HeldEventRate
+            | FigureName::HeldRate
+            | FigureName::StepsHeld => None,
         }
     }
 

@@ -174,6 +174,7 @@ pub(crate) fn healthy() -> Record {
         }],
         incidents: vec![],
         environment: environment(),
+        yardstick: None,
     }
 }
 
@@ -214,6 +215,8 @@ pub(crate) fn scenario(gates: &[&str]) -> Scenario {
             arrivals: Arrivals::Poisson,
             warm_up: Micros::from_secs(WINDOW.warm_up_s as u64),
             measure: Micros::from_secs(WINDOW.measure_s as u64),
+            steps: None,
+            yardstick: None,
             in_flight_max: 1000,
             timeout: Micros::from_secs(10),
         },

@@ -1,7 +1,8 @@
 //! The verdict in one sentence, naming what failed or what makes it inconclusive.
 
 use super::show::show;
-use super::verdict::{Bias, CheckState, GateOutcome, Undermines, ValidityCheck, Verdict};
+use super::steps::{Climb, StepOutcome};
+use super::verdict::{Bias, CheckState, GateOutcome, Undermines, Unit, ValidityCheck, Verdict};
 use crate::archive::{AuditCheck, AuditState, Record};
 use crate::units::show::grouped;
 
@@ -17,6 +18,79 @@ pub(super) fn headline(
         Verdict::Pass => passed(gates),
         Verdict::Fail => failed(record, gates),
         Verdict::Inconclusive => inconclusive(gates, validity, unaudited),
+    }
+}
+
+/// The same for a load in steps: how far it held and what ended it, after what is wrong besides.
+pub(super) fn headline_of_climb(
+    verdict: Verdict,
+    record: &Record,
+    gates: &[GateOutcome],
+    validity: &[ValidityCheck],
+    unaudited: Option<&AuditCheck>,
+    climb: &Climb,
+) -> String {
+    let sentence = climb_sentence(climb);
+    let audit_red = record.audit.iter().any(|check| check.state == AuditState::Red);
+    let open = gates.iter().find(|gate| gate.verdict == verdict && !audit_red);
+    match (verdict, open) {
+        (Verdict::Fail, Some(gate)) => format!("Failed: {}: {sentence}", gate.gate),
+        (Verdict::Inconclusive, Some(gate)) => format!("Inconclusive: {}: {sentence}", gate.gate),
+        (Verdict::Pass, _) => capitalised(&sentence),
+        _ => {
+            let first = headline(verdict, record, gates, validity, unaudited);
+            format!("{first} {}", capitalised(&sentence))
+        }
+    }
+}
+
+fn capitalised(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+fn climb_sentence(climb: &Climb) -> String {
+    let rate = |per_s: f64| show(per_s, Unit::PerSecond);
+    let of = climb.of;
+    let held = match (climb.held_events_per_s, climb.held_requests_per_s, climb.last_held()) {
+        (Some(events), _, Some(step)) => {
+            format!("held {} events, step {} of {of}", rate(events), step.number)
+        }
+        (None, Some(requests), Some(step)) => {
+            format!("held {} requests, step {} of {of}", rate(requests), step.number)
+        }
+        _ => "no step held".to_owned(),
+    };
+    let offered =
+        |step: &StepOutcome| match climb.held_events_per_s.is_some() || step.events_per_s > 0.0 {
+            true => format!("{} events offered", rate(step.events_per_s)),
+            false => format!("{} requests offered", rate(step.requests_per_s)),
+        };
+    let end = match climb.ended_by() {
+        Some(step) if step.verdict == Verdict::Fail => {
+            let mut broken = step.gates.iter().filter(|gate| gate.verdict == Verdict::Fail);
+            let first = broken.next().map(observation).unwrap_or_default();
+            let more = and_more(broken.count(), "broke");
+            format!("step {} ({}) broke {first}{more}", step.number, offered(step))
+        }
+        Some(step) => {
+            let why = place_and_reason(step);
+            format!("step {} ({}) cannot be told: {why}", step.number, offered(step))
+        }
+        None if climb.steps.len() < of => "the load ended before a step broke".to_owned(),
+        None => "no step broke".to_owned(),
+    };
+    format!("{held}; {end}.")
+}
+
+/// The first gate that keeps a step from holding, and why.
+pub(super) fn place_and_reason(step: &StepOutcome) -> String {
+    match step.not_held().next() {
+        Some(gate) => {
+            let reason = gate.reason.as_deref().unwrap_or("no reason recorded");
+            format!("{}: {reason}", place(gate))
+        }
+        None => "no gate was judged on it".to_owned(),
     }
 }
 

@@ -3,34 +3,29 @@
 use std::collections::BTreeSet;
 
 use super::bias::let_stand;
-use super::figure::{FigureName, SignalName, Statistic};
-use super::figures::{Part, RequestFigures, services};
+use super::figure::FigureName;
+use super::figures::{Counts, Part, RequestFigures, services};
 use super::headline::headline;
-use super::interval::share_bounds;
 use super::rule::{Rule, Scope};
-use super::show::show;
-use super::signals::{Reading, SignalBook, too_many_missing};
+use super::ruling::Ruling;
+use super::signals::SignalBook;
+use super::steps::judge_climb;
 use super::validity::validity;
-use super::verdict::{GateOutcome, Judgement, Unit, Verdict};
-use crate::archive::{AuditCheck, AuditState, Record, Window};
+use super::verdict::{GateOutcome, Judgement, ValidityCheck, Verdict};
+use crate::archive::{AuditCheck, AuditState, Record};
 use crate::scenario::{Scenario, Target};
-use crate::units::show::grouped;
 
 /// The audit's check that an empty ledger leaves open.
 const DURABILITY: &str = "acknowledged commands are in the store exactly once";
 
 /// Judges a record by its scenario.
 pub fn judge(record: &Record, scenario: &Scenario) -> Judgement {
+    if let Some(steps) = &scenario.load.steps {
+        return judge_climb(record, scenario, steps);
+    }
     let book = SignalBook::of(&scenario.target);
     let validity = validity(record, scenario);
-    let mut gates = Evidence::new(record, &book).outcomes(scenario);
-    let own = own_signals(&scenario.target);
-    for gate in &mut gates {
-        // One that is not a rule of this release is inconclusive already.
-        if let Ok(rule) = Rule::parse(&gate.gate, &own) {
-            let_stand(gate, &rule.figure, &validity);
-        }
-    }
+    let gates = gates_under(record, scenario, &validity);
     let unaudited = unaudited(record, scenario);
     let verdict = verdict(record, &gates, unaudited);
     Judgement {
@@ -39,7 +34,26 @@ pub fn judge(record: &Record, scenario: &Scenario) -> Judgement {
         gates,
         validity,
         signals: book.figures(&record.timeline, record.window),
+        climb: None,
     }
+}
+
+/// Every gate on the measured window, as far as validity lets its verdict stand.
+pub(super) fn gates_under(
+    record: &Record,
+    scenario: &Scenario,
+    validity: &[ValidityCheck],
+) -> Vec<GateOutcome> {
+    let book = SignalBook::of(&scenario.target);
+    let mut gates = Evidence::new(record, &book).outcomes(scenario);
+    let own = own_signals(&scenario.target);
+    for gate in &mut gates {
+        // One that is not a rule of this release is inconclusive already.
+        if let Ok(rule) = Rule::parse(&gate.gate, &own) {
+            let_stand(gate, &rule.figure, validity);
+        }
+    }
+    gates
 }
 
 /// The signals that a scenario defines itself: what [`Rule::parse`] takes besides the known figures.
@@ -52,7 +66,11 @@ pub fn own_signals(target: &Target) -> BTreeSet<String> {
 
 /// A red audit fails whatever the load looked like: what was acknowledged is lost. Then any failure that stands;
 /// then anything that cannot be told, part of an audit that was asked for included, and a run without gates tells nothing.
-fn verdict(record: &Record, gates: &[GateOutcome], unaudited: Option<&AuditCheck>) -> Verdict {
+pub(super) fn verdict(
+    record: &Record,
+    gates: &[GateOutcome],
+    unaudited: Option<&AuditCheck>,
+) -> Verdict {
     let any = |verdict: Verdict| gates.iter().any(|gate| gate.verdict == verdict);
     let audit_red = record.audit.iter().any(|check| check.state == AuditState::Red);
     if audit_red || any(Verdict::Fail) {
@@ -66,7 +84,7 @@ fn verdict(record: &Record, gates: &[GateOutcome], unaudited: Option<&AuditCheck
 
 /// The first check of an audit that was made which could not be: durability was to be proven, and is not. An audit that
 /// nobody asked for has no checks, and a foreign target has no databases that could be read.
-fn unaudited<'a>(record: &'a Record, scenario: &Scenario) -> Option<&'a AuditCheck> {
+pub(super) fn unaudited<'a>(record: &'a Record, scenario: &Scenario) -> Option<&'a AuditCheck> {
     if !matches!(scenario.target, Target::Reference(_)) {
         return None;
     }
@@ -135,33 +153,48 @@ impl<'a> Evidence<'a> {
             Part::Service(_) => Scope::Service,
         };
         let rule = Rule::parse(text, own).and_then(|r| r.check_scope(scope).map(|()| r));
+        let rule = rule.map(|rule| {
+            let offered = self.offered(&rule, part);
+            rule.against(offered)
+        });
         let ruling = match &rule {
             Ok(rule) => self.rule_on(rule, part),
             // Checked when the scenario was read; an archive of another release may still hold it.
             Err(error) => Ruling::unknown(format!("not a rule of this release: {error}")),
         };
-        let (limit, unit) =
-            rule.map_or((0.0, Unit::Count), |rule| (rule.limit, rule.figure.unit()));
         let (operation, service) = match part {
             Part::Run => (None, None),
             Part::Operation(name) => (Some(name.to_owned()), None),
             Part::Service(name) => (None, Some(name.to_owned())),
         };
-        GateOutcome {
-            gate: text.to_owned(),
-            operation,
-            service,
-            observed: ruling.observed,
-            limit,
-            unit,
-            samples: ruling.samples,
-            margin: ruling.margin,
-            verdict: ruling.verdict,
-            reason: ruling.reason,
+        GateOutcome { operation, service, ..ruling.outcome(text, rule.ok().as_ref()) }
+    }
+
+    /// What the schedule asked for in the window, per second, of what a rule's figure counts.
+    fn offered(&self, rule: &Rule, part: Part<'_>) -> f64 {
+        let intended = match rule.figure {
+            FigureName::AchievedRate => self.figures(part).map_or(0, |f| f.counts.intended),
+            _ => {
+                let events = self.record.load.operations.iter().filter(|o| o.event);
+                Counts::of(events, self.record.window.measured()).intended
+            }
+        };
+        intended as f64 / self.record.window.measure_s.max(1) as f64
+    }
+
+    fn figures(&self, part: Part<'_>) -> Option<&RequestFigures> {
+        match part {
+            Part::Run => Some(&self.run),
+            Part::Operation(name) => named(&self.operations, name),
+            Part::Service(name) => named(&self.services, name),
         }
     }
 
     fn rule_on(&self, rule: &Rule, part: Part<'_>) -> Ruling {
+        if rule.limit <= 0.0 && rule.figure.follows_offer() {
+            // A share of nothing would hold whatever was counted.
+            return Ruling::unknown("no samples: nothing was offered".to_owned());
+        }
         if let FigureName::Signal(signal) = &rule.figure {
             let reading = self.book.read(signal, &self.record.timeline, self.record.window);
             return match reading {
@@ -172,12 +205,7 @@ impl<'a> Evidence<'a> {
                 }
             };
         }
-        let figures = match part {
-            Part::Run => Some(&self.run),
-            Part::Operation(name) => named(&self.operations, name),
-            Part::Service(name) => named(&self.services, name),
-        };
-        match figures {
+        match self.figures(part) {
             Some(figures) => Ruling::on_requests(rule, figures),
             None => Ruling::unknown("no samples: nothing was recorded for it".to_owned()),
         }
@@ -186,183 +214,6 @@ impl<'a> Evidence<'a> {
 
 fn named<'f>(parts: &'f [(&str, RequestFigures)], name: &str) -> Option<&'f RequestFigures> {
     parts.iter().find(|(known, _)| *known == name).map(|(_, figures)| figures)
-}
-
-/// A rule applied to what was observed, before validity has its say.
-struct Ruling {
-    observed: Option<f64>,
-    samples: u64,
-    margin: Option<f64>,
-    verdict: Verdict,
-    reason: Option<String>,
-}
-
-impl Ruling {
-    fn unknown(reason: String) -> Self {
-        let verdict = Verdict::Inconclusive;
-        Self { observed: None, samples: 0, margin: None, verdict, reason: Some(reason) }
-    }
-
-    fn observed(rule: &Rule, value: f64, samples: u64) -> Self {
-        let room = match rule.comparison.is_upper_bound() {
-            true => rule.limit - value,
-            false => value - rule.limit,
-        };
-        let verdict = if rule.holds(value) { Verdict::Pass } else { Verdict::Fail };
-        Self {
-            observed: Some(value),
-            samples,
-            margin: (rule.limit != 0.0).then(|| room / rule.limit.abs()),
-            verdict,
-            reason: (verdict == Verdict::Fail).then(|| broken(rule, value)),
-        }
-    }
-
-    fn note(mut self, note: String) -> Self {
-        self.reason = Some(match self.reason {
-            Some(reason) => format!("{reason}; {note}"),
-            None => note,
-        });
-        self
-    }
-
-    fn on_signal(rule: &Rule, reading: Reading, window: Window) -> Self {
-        let ruling = Self::observed(rule, reading.figure.value, reading.figure.samples).with_gaps(
-            rule,
-            reading.unread,
-            window.measure_s + 1,
-        );
-        if !reading.at_least {
-            return ruling;
-        }
-        let ruling = ruling
-            .note("beyond the histogram's last bucket: the value is at least this".to_owned());
-        // Larger than observed: that can only worsen an upper bound and only better a lower one.
-        let certain = match ruling.verdict {
-            Verdict::Fail => rule.comparison.is_upper_bound(),
-            Verdict::Pass => !rule.comparison.is_upper_bound(),
-            Verdict::Inconclusive => true,
-        };
-        if certain { ruling } else { Self { verdict: Verdict::Inconclusive, ..ruling } }
-    }
-
-    fn on_requests(rule: &Rule, figures: &RequestFigures) -> Self {
-        let Some(figure) = figures.get(&rule.figure) else {
-            return Self::unknown(format!("no samples: {} has nothing behind it", rule.figure));
-        };
-        let ruling = Self::observed(rule, figure.value, figure.samples);
-        match &rule.figure {
-            FigureName::Time(span, Statistic::Percentile(percentile)) => {
-                let beyond = 1.0 - percentile.share();
-                let histogram = figures.histogram(*span);
-                let violating = histogram
-                    .iter_recorded()
-                    .filter(|step| !rule.holds(step.value_iterated_to() as f64))
-                    .map(|step| step.count_at_value())
-                    .sum();
-                let allowed = match rule.comparison.is_upper_bound() {
-                    true => beyond,
-                    false => percentile.share(),
-                };
-                let share = Share { count: violating, of: figure.samples, allowed };
-                ruling.with_few_samples(&share, percentile.samples_min()).with_doubt(&share)
-            }
-            FigureName::ErrorRate | FigureName::TimeoutRate | FigureName::Availability => {
-                let count = match rule.figure {
-                    FigureName::ErrorRate => figures.counts.failed(),
-                    FigureName::TimeoutRate => figures.counts.timeouts,
-                    // What was not answered well; a request that got lost is one of them.
-                    _ => figure.samples.saturating_sub(figures.counts.ok),
-                };
-                let allowed = match rule.figure {
-                    FigureName::Availability => 1.0 - rule.limit,
-                    _ => rule.limit,
-                };
-                let share = Share { count, of: figure.samples, allowed };
-                ruling.with_few_samples(&share, share.samples_min()).with_doubt(&share)
-            }
-            _ => ruling,
-        }
-    }
-
-    /// A gauge that was not read for a good part of the window may have been anything then: only a maximum that is too
-    /// large already is a verdict.
-    fn with_gaps(self, rule: &Rule, unread: usize, readings: usize) -> Self {
-        if !too_many_missing(unread, readings) {
-            return self;
-        }
-        let is_max = matches!(
-            &rule.figure,
-            FigureName::Signal(SignalName { statistic: Some(Statistic::Max), .. })
-        );
-        let proven = is_max && rule.comparison.is_upper_bound() == (self.verdict == Verdict::Fail);
-        let ruling = self.note(format!("not read in full at {unread} of {readings} seconds"));
-        if proven { ruling } else { Self { verdict: Verdict::Inconclusive, ..ruling } }
-    }
-
-    /// Too few samples to see the share beyond the limit at all: only a failure that they prove is a verdict.
-    fn with_few_samples(self, share: &Share, samples_min: u64) -> Self {
-        let proven = self.verdict == Verdict::Fail && share.bounds().0 > share.allowed;
-        if self.samples >= samples_min || proven {
-            return self;
-        }
-        let note =
-            format!("{} samples are too few for it: it takes at least {samples_min}", self.samples);
-        Self { verdict: Verdict::Inconclusive, ..self.note(note) }
-    }
-
-    /// Says when another run like this one could well have come out the other way.
-    fn with_doubt(self, share: &Share) -> Self {
-        let (low, high) = share.bounds();
-        let straddles = low <= share.allowed && share.allowed < high;
-        if !straddles || share.allowed <= 0.0 || self.verdict == Verdict::Inconclusive {
-            return self;
-        }
-        let note = format!(
-            "close: {} of {} requests beyond the limit, so between {} and {} at 95 % confidence, where {} is allowed",
-            grouped(share.count),
-            grouped(share.of),
-            show(low, Unit::Ratio),
-            show(high, Unit::Ratio),
-            show(share.allowed, Unit::Ratio),
-        );
-        self.note(note)
-    }
-}
-
-/// Says that a rule is broken, also when value and limit read the same.
-fn broken(rule: &Rule, value: f64) -> String {
-    let (figure, comparison, unit) = (&rule.figure, rule.comparison, rule.figure.unit());
-    let (observed, limit) = (show(value, unit), show(rule.limit, unit));
-    let off = (value - rule.limit).abs();
-    if observed == limit && off > 0.0 {
-        format!("{figure} is {observed}, not {comparison} {limit}: off by {}", show(off, unit))
-    } else {
-        format!("{figure} is {observed}, not {comparison} {limit}")
-    }
-}
-
-/// Requests on the wrong side of a limit, and how many there may be.
-struct Share {
-    count: u64,
-    of: u64,
-    /// 0 to 1.
-    allowed: f64,
-}
-
-impl Share {
-    /// The smallest n with (1 − allowed)ⁿ ≤ 0.05: with fewer, and none beyond the limit, a true share at the limit could not
-    /// be ruled out. A limit of nothing at all is on the requests of this run, however many they are.
-    fn samples_min(&self) -> u64 {
-        if self.allowed <= 0.0 {
-            return 1;
-        }
-        (0.05_f64.ln() / (1.0 - self.allowed).ln()).ceil() as u64
-    }
-
-    fn bounds(&self) -> (f64, f64) {
-        share_bounds(self.count.min(self.of), self.of)
-    }
 }
 
 #[cfg(test)]
@@ -425,6 +276,37 @@ mod tests {
             let fail = gate(&record, &format!("{figure} {bad}"));
             assert_eq!(fail.verdict, Verdict::Fail, "{fail:?}");
             assert!(fail.samples > 0 && fail.reason.is_some(), "{fail:?}");
+        }
+    }
+
+    #[test]
+    fn the_limit_of_a_rate_may_be_a_share_of_what_is_offered() {
+        let mut record = healthy();
+        for text in ["event_rate >= 97%", "projected_rate >= 97%", "achieved_rate >= 97%"] {
+            let held = gate(&record, text);
+            let offered = if text.starts_with("achieved") { 300.0 } else { 100.0 };
+            assert_eq!((held.verdict, held.limit), (Verdict::Pass, 0.97 * offered), "{held:?}");
+        }
+        for second in &mut record.load.operations[0].seconds {
+            second.intended *= 2;
+        }
+        for text in ["event_rate >= 97%", "projected_rate >= 97%"] {
+            let observed = gate(&record, text);
+            assert_eq!((observed.observed, observed.limit), (Some(100.0), 194.0), "{observed:?}");
+            assert!(observed.reason.unwrap().contains("is 100/s"));
+        }
+        let achieved = judge(&record, &{
+            let mut each = scenario(&[]);
+            each.gates.each_service = vec!["achieved_rate >= 97%".to_owned()];
+            each
+        });
+        let limits: Vec<f64> = achieved.gates.iter().map(|gate| gate.limit).collect();
+        assert_eq!(limits, [194.0, 194.0], "of what is offered to the service alone");
+        for record in [without_data(), Record { timeline: healthy().timeline, ..without_data() }] {
+            for text in ["event_rate >= 97%", "projected_rate >= 97%", "achieved_rate >= 97%"] {
+                let outcome = gate(&record, text);
+                assert_eq!(outcome.verdict, Verdict::Inconclusive, "{outcome:?}");
+            }
         }
     }
 

@@ -15,8 +15,10 @@ mod headline;
 mod interval;
 mod judge;
 mod rule;
+mod ruling;
 mod show;
 mod signals;
+mod steps;
 mod validity;
 mod verdict;
 
@@ -26,6 +28,7 @@ pub use judge::{judge, own_signals};
 pub use rule::{Comparison, Rule, RuleError, Scope};
 pub use show::show;
 pub use signals::SignalBook;
+pub use steps::{Climb, StepOutcome, judge_step, part, step_windows};
 pub use verdict::{
     Bias, CheckState, Figure, GateOutcome, Judgement, Undermines, Unit, ValidityCheck, Verdict,
 };

@@ -1,5 +1,7 @@
 //! The grammar of gates: `p95 < 500ms`, `cache_hit_ratio > 85%`, `event_rate >= 5000/s`.
 //!
+//! The limit of a rate may be a share of what is offered: `event_rate >= 97%`.
+//!
 //! A rule that cannot fail, or cannot hold, is refused when it is read: a gate is there to tell two cases apart.
 
 use std::collections::BTreeSet;
@@ -17,8 +19,10 @@ pub struct Rule {
     pub figure: FigureName,
     /// On which side of the limit it must be.
     pub comparison: Comparison,
-    /// The limit, in the figure's unit.
+    /// The limit, in the figure's unit; a share of the rate offered when `of_offered`.
     pub limit: f64,
+    /// Whether the limit is a share of the rate that is offered.
+    pub of_offered: bool,
 }
 
 /// On which side of the limit a figure must be.
@@ -137,8 +141,13 @@ impl Rule {
             name: name.to_owned(),
             nearest: FigureName::nearest(name, extra),
         })?;
-        let limit = parse_limit(&figure, limit)?;
-        let rule = Self { figure, comparison, limit };
+        let share =
+            limit.strip_suffix('%').filter(|_| figure.follows_offer()).and_then(parse_number);
+        let (limit, of_offered) = match share.filter(|percent| (0.0..=100.0).contains(percent)) {
+            Some(percent) => (percent / 100.0, true),
+            None => (parse_limit(&figure, limit)?, false),
+        };
+        let rule = Self { figure, comparison, limit, of_offered };
         rule.tells_cases_apart()?;
         Ok(rule)
     }
@@ -149,6 +158,14 @@ impl Rule {
             Ok(())
         } else {
             Err(RuleError::Scope { figure: self.figure.to_string(), scope })
+        }
+    }
+
+    /// The rule with its limit in the figure's unit, where `per_second` is offered.
+    pub(super) fn against(self, per_second: f64) -> Self {
+        match self.of_offered {
+            true => Self { limit: self.limit * per_second, of_offered: false, ..self },
+            false => self,
         }
     }
 
@@ -186,6 +203,7 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ", self.figure, self.comparison)?;
         match self.figure.unit() {
+            _ if self.of_offered => write!(f, "{}%", percent(self.limit)),
             Unit::Us => write!(f, "{}", Micros::new(self.limit.round() as u64)),
             Unit::Ms => write!(f, "{}", Micros::new((self.limit * 1e3).round() as u64)),
             Unit::Ratio => write!(f, "{}%", percent(self.limit)),
@@ -219,7 +237,13 @@ fn parse_limit(figure: &FigureName, text: &str) -> Result<f64, RuleError> {
             "a percentage, like \"85%\"",
         ),
         Unit::PerSecond => {
-            (text.parse::<Rate>().ok().map(Rate::get), "a rate above zero, like \"5000/s\"")
+            let expected = match figure.follows_offer() {
+                true => {
+                    "a rate above zero, like \"5000/s\", or a share of what is offered, like \"97%\""
+                }
+                false => "a rate above zero, like \"5000/s\"",
+            };
+            (text.parse::<Rate>().ok().map(Rate::get), expected)
         }
         Unit::Count => (number(text), "a plain number, like \"1.3\""),
         Unit::Bytes => (

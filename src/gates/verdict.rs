@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::steps::Climb;
+
 /// Three values: absence of evidence is neither a pass nor a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -148,4 +150,7 @@ pub struct Judgement {
     pub validity: Vec<ValidityCheck>,
     /// The signals by name (`cache_hit_ratio`, `projection_lag_ms_p99` …); one that could not be computed is absent.
     pub signals: BTreeMap<String, Figure>,
+    /// The steps of a load that has them; what else is told here is of the step that the answer rests on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub climb: Option<Climb>,
 }

@@ -26,6 +26,13 @@ pub struct Driven {
     pub ledger: Vec<LedgerEntry>,
 }
 
+impl Driven {
+    /// Length of the axis, in seconds: shorter than the plan's when the load was stopped.
+    pub fn axis(&self) -> usize {
+        self.record.operations.first().map_or(0, |operation| operation.seconds.len())
+    }
+}
+
 /// The record of a run in the making.
 #[derive(Debug)]
 pub(crate) struct Account {
@@ -126,6 +133,21 @@ impl Account {
             Some(part) => Err(format!("figures of second {}, long after the last", part.second)),
             None => Ok(()),
         }
+    }
+
+    /// What was told so far, warm-up included.
+    pub(crate) fn record(&self) -> &LoadRecord {
+        &self.record
+    }
+
+    /// Nothing intended in `second` or later is asked for any more.
+    pub(crate) fn cut(&mut self, second: usize) {
+        for operation in &mut self.record.operations {
+            let end = second.min(operation.seconds.len());
+            let gone = operation.seconds.drain(end..);
+            self.intended -= gone.map(|second| second.intended).sum::<u64>();
+        }
+        self.record.seconds.truncate(second);
     }
 
     /// Arrivals that the worker has accounted for.
@@ -230,6 +252,25 @@ mod tests {
             [(3, 2, 3), (0, 0, 0), (0, 0, 0), (0, 1, 2)],
             "draining comes after the axis"
         );
+    }
+
+    #[test]
+    fn what_is_cut_off_was_never_asked_for() {
+        let mut account = account(3);
+        account.cut(2);
+        assert_eq!(account.open(), (80, 80));
+        let late = OperationTally {
+            operation: 0,
+            second: 2,
+            counts: OperationSecond { sent: 1, ok: 1, ..OperationSecond::default() },
+            failures: BTreeMap::new(),
+        };
+        let tally = Tally { operations: vec![late], ..Tally::default() };
+        account.add(&tally).expect_err("nothing of what was cut off may have been sent");
+        account.cut(9);
+        assert_eq!(account.open(), (80, 80), "a cut after the end takes nothing");
+        let record = account.close(None, WorkerEnd::Finished).record;
+        assert_eq!((record.seconds.len(), record.operations[1].seconds.len()), (2, 2));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use super::pacer::{Pacer, Step};
 use super::release::Clock;
 use super::schedule::Arrival;
+use super::tally::second_of;
 
 /// Arrivals in the order of their intended times.
 pub(crate) type Arrivals = Box<dyn Iterator<Item = Arrival> + Send>;
@@ -68,9 +69,23 @@ impl Desk {
         self.lock().open = Some((Pacer::new(arrivals), clock));
     }
 
+    /// Ends the schedule with the second that has begun, and says which is the first that is left out; `None` before the
+    /// first second.
+    pub(crate) fn stop(&self) -> Option<usize> {
+        let mut state = self.lock();
+        let (pacer, clock) = state.open.as_mut()?;
+        // Nothing is given out before it is due, so nothing of a later second has been.
+        let second = second_of(clock.now_us()) + 1;
+        pacer.cut(second as u64 * 1_000_000);
+        Some(second)
+    }
+
     /// The next arrival for a user; `None` when there will be no more. To be awaited to the end: what was given to a user
     /// that no longer asks for it is lost.
     pub(crate) async fn take(&self, user: usize) -> Option<Arrival> {
+        // A user that only drops what has expired never waits: without this it would keep its thread to itself, and nobody
+        // would hear the session.
+        tokio::task::consume_budget().await;
         poll_fn(|cx| self.lock().poll_take(user, cx)).await
     }
 
@@ -216,6 +231,41 @@ mod tests {
         assert_eq!(poll(&desk, 1), Poll::Ready(None));
         assert_eq!(poll(&desk, 0), Poll::Ready(None));
         assert_eq!(keep(&desk), Duty::Over);
+    }
+
+    #[test]
+    fn a_stopped_desk_gives_out_the_second_that_has_begun_and_no_more() {
+        // It opened a second ago, so second 1 has begun; a user that comes late gets what was due all the same.
+        let desk = desk(1, &[900_000, 1_000_000, 2_000_000, LATER]);
+        assert_eq!(desk.stop(), Some(2));
+        let taken: Vec<_> = (0..3).map(|_| poll(&desk, 0)).collect();
+        assert_eq!(taken[..2], [Poll::Ready(Some(900_000)), Poll::Ready(Some(1_000_000))]);
+        assert_eq!(taken[2], Poll::Ready(None));
+        assert_eq!(Desk::new(1).stop(), None, "there is nothing to stop before it opens");
+    }
+
+    #[test]
+    fn a_user_who_finds_a_backlog_leaves_room_for_others() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let desk = std::sync::Arc::new(desk(1, &[1; 5_000]));
+        let (taken_by_then, taken) = runtime.block_on(async {
+            let taken = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+            let count = || std::sync::Arc::clone(&taken);
+            let (counted, seen, desk) = (count(), count(), std::sync::Arc::clone(&desk));
+            let greedy = tokio::spawn(async move {
+                while desk.take(0).await.is_some() {
+                    counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                }
+            });
+            let load =
+                |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::SeqCst);
+            let patient = tokio::spawn(async move { load(&seen) });
+            let by_then = patient.await.unwrap();
+            greedy.await.unwrap();
+            (by_then, load(&taken))
+        });
+        assert_eq!(taken, 5_000);
+        assert!(taken_by_then < 5_000, "the other had to wait for the whole backlog");
     }
 
     /// Several threads against one keeper: what one of them were not given, or were given twice, would be missing or double.

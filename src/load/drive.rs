@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::account::{Account, Driven};
 use super::frame::{Frame, LEAD_MS, Order, WorkerPlan};
 use super::tally::Tally;
-use crate::archive::{GooseCount, WorkerEnd};
+use crate::archive::{GooseCount, LoadRecord, WorkerEnd};
 
 /// How long a worker may take until its users are up.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -66,6 +66,15 @@ pub enum DriveEvent {
     Second(Progress),
 }
 
+/// Two ways to end a load before its schedule does.
+#[derive(Debug, Clone, Default)]
+pub struct Reins {
+    /// Ends the worker at once: what it had not told is lost.
+    pub abandon: CancellationToken,
+    /// Cuts the schedule: nothing more is sent, and all that was is waited for.
+    pub stop: CancellationToken,
+}
+
 /// What the worker told about one second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -81,19 +90,20 @@ pub struct Progress {
     pub acknowledged: u64,
 }
 
-/// Starts `program args…` as the worker of a plan and stays with it until it has ended; when `cancel` fires, it is ended.
+/// Starts `program args…` as the worker of a plan and stays with it until it has ended, or is ended by the
+/// reins. `on_event` is shown all that was told until then.
 pub async fn drive(
     program: &Path,
     args: &[impl AsRef<OsStr>],
     plan: &WorkerPlan,
-    mut on_event: impl FnMut(DriveEvent),
-    cancel: &CancellationToken,
+    mut on_event: impl FnMut(DriveEvent, &LoadRecord),
+    reins: &Reins,
 ) -> Result<Driven, LoadError> {
     let mut account = Account::new(plan);
     let (mut child, mut pipe) = Pipe::open(program, args)
         .map_err(|source| LoadError::Start { program: program.to_owned(), source })?;
     let pid = child.id().unwrap_or_default();
-    let outcome = pipe.converse(pid, plan, &mut account, &mut on_event, cancel).await;
+    let outcome = pipe.converse(pid, plan, &mut account, &mut on_event, reins).await;
     let (last_words, said_all) = (pipe.last_words, outcome.is_ok());
     // Closing stdin tells the worker that the session is gone.
     drop((pipe.orders, pipe.frames));
@@ -170,32 +180,39 @@ impl Pipe {
         pid: u32,
         plan: &WorkerPlan,
         account: &mut Account,
-        on_event: &mut impl FnMut(DriveEvent),
-        cancel: &CancellationToken,
+        on_event: &mut impl FnMut(DriveEvent, &LoadRecord),
+        reins: &Reins,
     ) -> Result<GooseCount, String> {
+        let Reins { abandon: cancel, stop } = reins;
         self.say(&Order::Plan(Box::new(plan.clone()))).await?;
         match self.next(READY_WITHIN, cancel).await? {
-            Frame::Ready => on_event(DriveEvent::Ready { pid }),
+            Frame::Ready => on_event(DriveEvent::Ready { pid }, account.record()),
             other => return Err(misplaced(&other)),
         }
         self.say(&Order::Go).await?;
         match self.next(SILENCE, cancel).await? {
-            Frame::Started { unix_us } => on_event(DriveEvent::Started { at: instant_of(unix_us) }),
+            Frame::Started { unix_us } => {
+                on_event(DriveEvent::Started { at: instant_of(unix_us) }, account.record());
+            }
             other => return Err(misplaced(&other)),
         }
         let deadline = Instant::now() + longest(plan);
-        for second in 0.. {
-            let frame = self.next(SILENCE, cancel).await?;
-            match frame {
+        let (mut second, mut said_stop) = (0, false);
+        while Instant::now() <= deadline {
+            match self.next(SILENCE, cancel).await? {
                 Frame::Second(tally) => {
                     account.add(&tally).map_err(|what| format!("the worker told {what}"))?;
-                    on_event(DriveEvent::Second(progress(second, &tally)));
+                    let progress = progress(second, &tally);
+                    on_event(DriveEvent::Second(progress), account.record());
+                    second += 1;
                 }
+                Frame::Stopped { second } if said_stop => account.cut(second),
                 Frame::Done { goose, arrivals } => return settled(account, goose, arrivals),
                 other => return Err(misplaced(&other)),
             }
-            if Instant::now() > deadline {
-                break;
+            if stop.is_cancelled() && !said_stop {
+                said_stop = true;
+                self.say(&Order::Stop).await?;
             }
         }
         Err("the worker went on long after the last arrival".to_owned())
@@ -250,6 +267,7 @@ fn misplaced(frame: &Frame) -> String {
     let name = match frame {
         Frame::Ready => "ready",
         Frame::Started { .. } => "started",
+        Frame::Stopped { .. } => "stopped",
         Frame::Second(_) => "second",
         Frame::Done { .. } => "done",
         Frame::Failed { .. } => "failed",

@@ -1,9 +1,11 @@
 //! The words between a session and its worker: one JSON object a line.
 //!
 //! ```text
-//! session → worker (stdin)    plan                go
-//! worker → session (stdout)          ready            started   second second … second done
+//! session → worker (stdin)    plan                go                          stop
+//! worker → session (stdout)          ready            started   second second …    stopped second … second done
 //! ```
+//! `stop` is said at most once, and seldom: when the load is to end before its schedule does.
+//!
 //! At any time the worker may say `failed` instead and end. When stdin closes, the session is gone and the worker ends
 //! at once. The plan is the only place where a token's secret leaves the session, and this pipe the only way it goes.
 
@@ -18,7 +20,7 @@ use crate::ids::RunId;
 use crate::scenario::Scenario;
 
 /// Version of these words. A worker of another version refuses the plan.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Time between `go` and second 0, in ms: enough for every thread to be waiting.
 pub(crate) const LEAD_MS: u64 = 500;
@@ -50,6 +52,8 @@ pub enum Order {
     Plan(Box<WorkerPlan>),
     /// Second 0 is [`LEAD_MS`] from now.
     Go,
+    /// Send nothing that is intended later than the second that has begun.
+    Stop,
 }
 
 /// What a worker says.
@@ -62,6 +66,11 @@ pub enum Frame {
     Started {
         /// When second 0 is, in µs since the Unix epoch.
         unix_us: u64,
+    },
+    /// The order to stop was heard: the schedule is cut, and what it holds until then is dealt with.
+    Stopped {
+        /// Nothing intended in this second or later is sent.
+        second: usize,
     },
     /// What was recorded since the last frame; comes every second, even when there was nothing.
     Second(Tally),

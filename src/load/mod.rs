@@ -10,6 +10,7 @@ mod frame;
 mod line;
 mod pacer;
 mod packed;
+mod profile;
 mod recorder;
 mod release;
 mod request;
@@ -23,7 +24,7 @@ mod user;
 mod worker;
 
 pub use account::Driven;
-pub use drive::{DriveEvent, LoadError, Progress, drive};
+pub use drive::{DriveEvent, LoadError, Progress, Reins, drive};
 pub use frame::{Frame, Order, PROTOCOL, WorkerPlan};
 pub use schedule::{Arrival, Schedule, Shard};
 pub use tally::{ClockTally, OperationTally, Tally, Told};

@@ -26,18 +26,26 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct Pacer<I: Iterator<Item = Arrival>> {
     arrivals: Peekable<I>,
+    /// No arrival intended at this time or later is released, in µs.
+    end_us: u64,
 }
 
 impl<I: Iterator<Item = Arrival>> Pacer<I> {
     /// Over arrivals in the order of their intended times.
     pub(crate) fn new(arrivals: I) -> Self {
-        Self { arrivals: arrivals.peekable() }
+        Self { arrivals: arrivals.peekable(), end_us: u64::MAX }
+    }
+
+    /// Cuts the schedule: whatever is intended at `end_us` or later is not released.
+    pub(crate) fn cut(&mut self, end_us: u64) {
+        self.end_us = self.end_us.min(end_us);
     }
 
     /// What to do at `now_us`.
     pub(crate) fn step(&mut self, now_us: u64) -> Step {
         match self.arrivals.peek().map(|next| next.intended_us) {
             None => Step::Finished,
+            Some(due) if due >= self.end_us => Step::Finished,
             Some(due) if due > now_us => Step::WaitUntil(due.max(now_us + QUANTUM_US)),
             Some(_) => self.arrivals.next().map_or(Step::Finished, Step::Release),
         }
@@ -73,6 +81,15 @@ mod tests {
         let mut pacer = Pacer::new((0..1000).map(at));
         let released = (0..2000).filter(|_| matches!(pacer.step(9_000), Step::Release(_))).count();
         assert_eq!(released, 1000);
+    }
+
+    #[test]
+    fn a_cut_schedule_releases_what_is_intended_before_the_cut_and_nothing_else() {
+        let mut pacer = Pacer::new([at(10), at(20), at(30)].into_iter());
+        pacer.cut(20);
+        pacer.cut(30);
+        assert_eq!(pacer.step(500), Step::Release(at(10)), "due, however late it is asked for");
+        assert_eq!(pacer.step(500), Step::Finished);
     }
 
     #[test]

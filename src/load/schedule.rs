@@ -7,12 +7,14 @@
 //! Poisson:   t(i+1) = t(i) − ln(1 − U) / λ      operation drawn with probability rate / λ
 //! Constant:  t(i)   = i / λ                     operations interleaved by smooth weighted round robin
 //! ```
-//! with λ the sum of the operations' rates, in arrivals per second, and U uniform in [0, 1).
+//! with λ the sum of the operations' rates, in arrivals per second, and U uniform in [0, 1). A load in steps is the same
+//! sequence in another time: see `profile`.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::profile::Profile;
 use crate::scenario::{Arrivals, Scenario};
 
 /// One intended request.
@@ -56,6 +58,8 @@ pub struct Schedule {
     rates: Vec<f64>,
     /// Sum of `rates`.
     total: f64,
+    /// By how much they are multiplied, and when.
+    profile: Profile,
     /// Index of the next arrival.
     next: u64,
     /// No arrival is intended at or after this time, in µs.
@@ -82,6 +86,7 @@ impl Schedule {
             random: ChaCha8Rng::seed_from_u64(scenario.seed),
             spacing,
             total: rates.iter().sum(),
+            profile: Profile::of(&scenario.load),
             rates,
             next: 0,
             end_us: scenario.load.warm_up.get() + scenario.load.measure.get(),
@@ -95,15 +100,21 @@ impl Schedule {
 
     /// Time in µs and operation of the next arrival.
     fn draw(&mut self) -> (u64, usize) {
+        let (plain_us, operation) = self.draw_plain();
+        (self.profile.time_of(plain_us) as u64, operation)
+    }
+
+    /// The same at the operations' own rates.
+    fn draw_plain(&mut self) -> (f64, usize) {
         match &mut self.spacing {
             Spacing::Constant { credit } => {
                 let at_us = self.next as f64 / self.total * 1e6;
-                (at_us as u64, take_turn(credit, &self.rates, self.total))
+                (at_us, take_turn(credit, &self.rates, self.total))
             }
             Spacing::Poisson { at_us } => {
                 *at_us -= (1.0 - Self::uniform(&mut self.random)).ln() / self.total * 1e6;
                 let mark = Self::uniform(&mut self.random) * self.total;
-                (*at_us as u64, share_at(&self.rates, mark))
+                (*at_us, share_at(&self.rates, mark))
             }
         }
     }
@@ -158,12 +169,31 @@ mod tests {
 
     use super::*;
     use crate::load::testing;
+    use crate::scenario::Steps;
+    use crate::units::Micros;
 
     fn scenario(seed: u64, arrivals: Arrivals, rates: &[f64], seconds: u64) -> Scenario {
         let mut scenario = testing::scenario(rates, seconds);
         scenario.seed = seed;
         scenario.load.arrivals = arrivals;
         scenario
+    }
+
+    /// The same in two to four steps of two seconds after a warm-up of one.
+    fn in_steps(seed: u64, arrivals: Arrivals, rates: &[f64], percents: &[u32]) -> Scenario {
+        let steps = Steps {
+            percents: percents.to_vec(),
+            each: Micros::from_secs(2),
+            settle: Micros::from_secs(1),
+        };
+        let mut scenario = scenario(seed, arrivals, rates, 2 * percents.len() as u64);
+        scenario.load.warm_up = Micros::from_secs(1);
+        scenario.load.steps = Some(steps);
+        scenario
+    }
+
+    fn any_percents() -> impl Strategy<Value = Vec<u32>> {
+        prop::collection::btree_set(10u32..400, 2..5).prop_map(|set| set.into_iter().collect())
     }
 
     fn any_arrivals() -> impl Strategy<Value = Arrivals> {
@@ -187,6 +217,65 @@ mod tests {
                 .collect();
             union.sort_by_key(|arrival| arrival.index);
             prop_assert_eq!(union, whole);
+        }
+
+        #[test]
+        fn the_workers_together_are_the_single_worker_in_steps_as_well(
+            seed in any::<u64>(), arrivals in any_arrivals(), rates in any_rates(),
+            percents in any_percents(), workers in 1u64..6,
+        ) {
+            let scenario = in_steps(seed, arrivals, &rates, &percents);
+            let whole: Vec<Arrival> = Schedule::new(&scenario).collect();
+            let mut union: Vec<Arrival> = (0..workers)
+                .map(|index| Shard { index, count: workers })
+                .flat_map(|shard| Schedule::new(&scenario).filter(move |a| shard.takes(a)))
+                .collect();
+            union.sort_by_key(|arrival| arrival.index);
+            prop_assert_eq!(union, whole);
+        }
+
+        #[test]
+        fn steps_are_the_plain_schedule_in_another_time(
+            seed in any::<u64>(), arrivals in any_arrivals(), rates in any_rates(),
+            percents in any_percents(),
+        ) {
+            let scenario = in_steps(seed, arrivals, &rates, &percents);
+            let stepped: Vec<Arrival> = Schedule::new(&scenario).collect();
+            let mut plain = scenario.clone();
+            plain.load.steps = None;
+            plain.load.measure = Micros::from_secs(100);
+            let plain = Schedule::new(&plain).take(stepped.len());
+            for (one, other) in stepped.iter().zip(plain) {
+                let same = Arrival { intended_us: one.intended_us, ..other };
+                prop_assert_eq!(*one, same, "who comes, and with what, does not depend on the steps");
+            }
+            prop_assert!(stepped.windows(2).all(|w| w[0].intended_us <= w[1].intended_us));
+            let end_us = 1_000_000 * (1 + 2 * percents.len() as u64);
+            prop_assert!(stepped.iter().all(|a| a.intended_us < end_us));
+        }
+
+        #[test]
+        fn each_step_has_its_own_rate_and_the_warm_up_that_of_the_first(
+            seed in any::<u64>(), arrivals in any_arrivals(), rates in any_rates(),
+            percents in any_percents(),
+        ) {
+            let scenario = in_steps(seed, arrivals, &rates, &percents);
+            let stepped: Vec<Arrival> = Schedule::new(&scenario).collect();
+            let bounds = std::iter::once((0, 1, percents[0])).chain(
+                percents.iter().zip(0..).map(|(percent, step)| (1 + 2 * step, 2, *percent)),
+            );
+            for (from_s, length_s, percent) in bounds {
+                let within = from_s * 1_000_000..(from_s + length_s) * 1_000_000;
+                let count = stepped.iter().filter(|a| within.contains(&a.intended_us)).count();
+                let factor = f64::from(percent) / 100.0;
+                let expected = rates.iter().sum::<f64>() * factor * length_s as f64;
+                let tolerance = match arrivals {
+                    Arrivals::Constant => 1.0 + 1e-6,
+                    Arrivals::Poisson => 7.0 * expected.sqrt() + 2.0,
+                };
+                let off = (count as f64 - expected).abs();
+                prop_assert!(off <= tolerance, "{count} at {percent}%, not {expected}");
+            }
         }
 
         #[test]

@@ -38,6 +38,8 @@ pub(crate) fn scenario(rates: &[f64], seconds: u64) -> Scenario {
             arrivals: Arrivals::Constant,
             warm_up: Micros::from_secs(0),
             measure: Micros::from_secs(seconds),
+            steps: None,
+            yardstick: None,
             in_flight_max: 8,
             timeout: Micros::from_secs(1),
         },

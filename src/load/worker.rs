@@ -115,7 +115,7 @@ fn carry_out(
 /// As few threads as carry the plan's rate: one that waits for everything at once wakes up least, and what it sends stays in
 /// one cache. Another would only take turns with the server when both share a machine.
 fn runtime(plan: &WorkerPlan) -> io::Result<tokio::runtime::Runtime> {
-    let rate: f64 = plan.scenario.operations.iter().map(|operation| operation.rate.get()).sum();
+    let rate = plan.scenario.rate_max();
     let wanted = (rate / plan.shard.count as f64 / RATE_PER_THREAD).ceil() as usize;
     let threads = wanted.clamp(1, thread::available_parallelism().map_or(1, Into::into));
     let mut builder = match threads {
@@ -175,14 +175,34 @@ async fn run(
         let (shared, out) = (Arc::clone(&shared), Arc::clone(out));
         spawn("reporter", move || report(&shared, clock, &out, &until_finished))?
     };
-    let goose = tokio::select! {
-        ended = &mut attack => ended.map_err(|e: EngineError| WorkerError::Generator(e.to_string()))?,
-        order = orders.0.recv_async() => return Err(unexpected("nothing after go", order)),
-        failed = kept(keeper) => return Err(failed),
+    let kept = kept(keeper);
+    tokio::pin!(kept);
+    let goose = loop {
+        tokio::select! {
+            ended = &mut attack => break ended.map_err(|e: EngineError| WorkerError::Generator(e.to_string()))?,
+            order = orders.0.recv_async() => stop(order, &shared, out)?,
+            failed = &mut kept => return Err(failed),
+        }
     };
     drop(finished);
     let arrivals = join(reporter)??;
     out.send(&Frame::Done { goose, arrivals })
+}
+
+/// The only order after `go`: cuts the schedule and says where.
+fn stop(
+    order: Result<Result<Order, String>, flume::RecvError>,
+    shared: &Shared,
+    out: &Frames,
+) -> Result<(), WorkerError> {
+    const EXPECTED: &str = "nothing after go but stop, once the load has begun";
+    match order {
+        Ok(Ok(Order::Stop)) => match shared.desk.stop() {
+            Some(second) => out.send(&Frame::Stopped { second }),
+            None => Err(unexpected(EXPECTED, Ok(Ok(Order::Stop)))),
+        },
+        other => Err(unexpected(EXPECTED, other)),
+    }
 }
 
 /// What became of the keeper, unless it did its work: then the users have theirs still to do.
@@ -259,6 +279,7 @@ fn unexpected(
         Ok(Err(found)) => found,
         Ok(Ok(Order::Plan(_))) => "a plan".to_owned(),
         Ok(Ok(Order::Go)) => "go".to_owned(),
+        Ok(Ok(Order::Stop)) => "stop".to_owned(),
     };
     WorkerError::Order { expected, found }
 }

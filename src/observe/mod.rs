@@ -11,6 +11,7 @@ mod outage;
 mod postgres;
 mod process;
 mod prometheus;
+mod sight;
 mod source;
 mod statement;
 
@@ -18,3 +19,4 @@ pub use axis::Axis;
 pub use exposition::{ExpositionError, parse_exposition};
 pub use filter::SeriesFilter;
 pub use observer::{Observed, observe};
+pub use sight::Sight;

@@ -1,6 +1,5 @@
 //! One source read once a second: the loop that all sources share.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::axis::Axis;
 use super::outage::{Failure, Outages};
+use super::sight::Sheet;
 use crate::archive::{Incident, SeriesKey};
 
 /// Longest time that a reading may take: it must be over before the next is due.
@@ -38,17 +38,14 @@ pub(super) trait Source: Send {
     fn read(&mut self, second: usize) -> impl Future<Output = Reading> + Send;
 }
 
-/// What a source gave over the whole axis.
-#[derive(Debug)]
-pub(super) struct Track {
-    /// `seconds + 1` values each.
-    pub(super) series: BTreeMap<SeriesKey, Vec<Option<f64>>>,
-    pub(super) incidents: Vec<Incident>,
-}
-
-/// Reads a source at each boundary until the axis is over or `stop` is called.
-pub(super) async fn follow(mut source: impl Source, axis: Axis, stop: CancellationToken) -> Track {
-    let mut track = Track { series: BTreeMap::new(), incidents: Vec::new() };
+/// Reads a source at each boundary until the axis is over or `stop` is called; returns what went wrong.
+pub(super) async fn follow(
+    mut source: impl Source,
+    axis: Axis,
+    sheet: Sheet,
+    stop: CancellationToken,
+) -> Vec<Incident> {
+    let mut incidents = Vec::new();
     let mut outages = Outages::new(source.name(), source.server());
     let mut from = 0;
     while let Some(second) = axis.next(from, now()) {
@@ -59,16 +56,13 @@ pub(super) async fn follow(mut source: impl Source, axis: Axis, stop: Cancellati
         }
         let slow = Reading { failure: Some(Failure::Slow), ..Reading::default() };
         let reading = tokio::time::timeout(READING_MAX, source.read(second)).await.unwrap_or(slow);
-        for (key, value) in reading.values {
-            let values = track.series.entry(key);
-            values.or_insert_with(|| vec![None; axis.seconds + 1])[second] = Some(value);
-        }
-        track.incidents.extend(reading.incidents);
+        sheet.write(reading.values, second, axis.seconds);
+        incidents.extend(reading.incidents);
         outages.note(second, reading.failure);
         from = second + 1;
     }
-    track.incidents.extend(outages.finish());
-    track
+    incidents.extend(outages.finish());
+    incidents
 }
 
 /// The runtime's clock, which tests can stop.
@@ -99,24 +93,26 @@ mod tests {
         Axis { origin: now(), seconds }
     }
 
-    fn values(track: &Track) -> Vec<Option<f64>> {
-        track.series[&SeriesKey::new("second", [])].clone()
+    fn values(sheet: &Sheet) -> Vec<Option<f64>> {
+        sheet.values()[&SeriesKey::new("second", [])].clone()
     }
 
     #[tokio::test(start_paused = true)]
     async fn slow_readings_are_gaps_and_shift_nothing() {
         let source = Dawdler(vec![0, 800, 5_000, 900, 20, 0]);
-        let track = follow(source, axis(5), CancellationToken::new()).await;
+        let sheet = Sheet::default();
+        let incidents = follow(source, axis(5), sheet.clone(), CancellationToken::new()).await;
         let expected = [Some(0.0), Some(1.0), None, None, Some(4.0), Some(5.0)];
-        assert_eq!(values(&track), expected);
-        assert!(track.incidents.is_empty());
+        assert_eq!(values(&sheet), expected);
+        assert!(incidents.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_source_that_never_answers_is_one_incident() {
-        let track = follow(Dawdler(vec![9_999; 6]), axis(5), CancellationToken::new()).await;
-        assert!(track.series.is_empty());
-        let details: Vec<&str> = track.incidents.iter().map(|i| i.detail.as_str()).collect();
+        let (sheet, stop) = (Sheet::default(), CancellationToken::new());
+        let incidents = follow(Dawdler(vec![9_999; 6]), axis(5), sheet.clone(), stop).await;
+        assert!(sheet.values().is_empty());
+        let details: Vec<&str> = incidents.iter().map(|i| i.detail.as_str()).collect();
         assert_eq!(details, ["could not be observed in seconds 0 to 5: no answer in time"]);
     }
 
@@ -129,9 +125,11 @@ mod tests {
             stopper.cancel();
         };
         let started = tokio::time::Instant::now();
-        let (track, ()) = tokio::join!(follow(Dawdler(vec![0; 61]), axis(60), stop), stopping);
+        let sheet = Sheet::default();
+        let following = follow(Dawdler(vec![0; 61]), axis(60), sheet.clone(), stop);
+        tokio::join!(following, stopping);
         assert_eq!(started.elapsed(), Duration::from_millis(2_500));
-        assert_eq!(values(&track).iter().flatten().count(), 3);
-        assert_eq!(values(&track).len(), 61);
+        assert_eq!(values(&sheet).iter().flatten().count(), 3);
+        assert_eq!(values(&sheet).len(), 61);
     }
 }

@@ -3,6 +3,7 @@
 use super::format::{self, or_not_measured};
 use super::markdown::{audit_sentence, validity_counts};
 use super::model::{Report, gate_place, state_word, verdict_word};
+use super::steps::{ClimbFigures, not_held, step_word};
 use crate::archive::AuditState;
 use crate::gates::{CheckState, GateOutcome, Verdict};
 
@@ -13,6 +14,8 @@ pub const COLUMNS_MAX: usize = 100;
 
 const HEADLINE_LINES_MAX: usize = 3;
 const GATES_MAX: usize = 18;
+const GATES_OF_STEPS_MAX: usize = 4;
+const STEPS_MAX: usize = 10;
 const CHECKS_MAX: usize = 5;
 const AUDIT_MAX: usize = 2;
 
@@ -32,7 +35,14 @@ pub fn render_console(report: &Report, location: &str, colour: Colour) -> String
     lines.push(String::new());
     gates(&mut lines, report, colour);
     lines.push(String::new());
+    if let Some(figures) = &report.climb {
+        steps(&mut lines, figures, colour);
+        lines.push(String::new());
+    }
     load(&mut lines, report);
+    if let Some(figures) = &report.yardstick {
+        lines.push(labelled("Yardstick", &cut(&figures.sentence(), COLUMNS_MAX - 10)));
+    }
     checks(&mut lines, report, colour);
     // The path is never cut: a reader must be able to open it.
     lines.push(labelled("Report", location));
@@ -60,7 +70,9 @@ fn gates(lines: &mut Vec<String>, report: &Report, colour: Colour) {
         return;
     }
     let count = report.gates.len();
-    let shown = if count > GATES_MAX { GATES_MAX - 1 } else { count };
+    // Those of a load in steps are few, and the steps need the room.
+    let most = if report.climb.is_some() { GATES_OF_STEPS_MAX } else { GATES_MAX };
+    let shown = if count > most { most - 1 } else { count };
     lines.push(format!(
         "{:<12}  {:<32}  {:<20}  {:>9}  {:>9}  {:>8}",
         "verdict", "gate", "on", "observed", "limit", "margin"
@@ -92,6 +104,31 @@ fn gate_line(gate: &GateOutcome, colour: Colour) -> String {
         cut(&format::figure(gate.limit, gate.unit), 9),
         cut(&margin, 8),
     )
+}
+
+/// The last steps: those below them held.
+fn steps(lines: &mut Vec<String>, figures: &ClimbFigures, colour: Colour) {
+    lines.push(format!(
+        "{:<14}  {:>4}  {:>11}  {:>11}  {:>11}  {:>9}  {}",
+        "came out", "step", "offered", "achieved", "events", "p95", "gates"
+    ));
+    let rate = |per_s| or_not_measured(per_s, format::per_second);
+    let hidden = figures.steps.len().saturating_sub(STEPS_MAX);
+    for (step, of) in figures.rows().skip(hidden) {
+        let word = format!("{:<14}", step_word(step.verdict));
+        let p95 = or_not_measured(of.response, |times| format::duration_us(times.p95 as f64));
+        let line = format!(
+            "  {:>4}  {:>11}  {:>11}  {:>11}  {:>9}  {}",
+            step.number,
+            cut(&rate(of.offered_per_s), 11),
+            cut(&rate(of.achieved_per_s), 11),
+            cut(&rate(of.events_per_s), 11),
+            cut(&p95, 9),
+            not_held(step, 1),
+        );
+        let line = cut(line.trim_end(), COLUMNS_MAX - word.len());
+        lines.push(painted(&word, hue(step.verdict), colour) + &line);
+    }
 }
 
 fn load(lines: &mut Vec<String>, report: &Report) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::figures::{LoadFigures, OperationFigures, Percentiles};
+use super::json_steps::{self, Saturation, Step, YardstickOf};
 use super::model::Report;
 use crate::archive::{AuditState, Environment, RarerFailures};
 use crate::gates::{Bias, CheckState, Counts, Figure, Unit, Verdict};
@@ -19,6 +20,12 @@ struct Document<'a> {
     verdict: Verdict,
     headline: &'a str,
     gates: Vec<Gate<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    saturation: Option<Saturation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<Vec<Step>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    yardstick: Option<YardstickOf<'a>>,
     load: Load,
     operations: Vec<Operation<'a>>,
     failures: Vec<Failure<'a>>,
@@ -96,7 +103,7 @@ struct Operation<'a> {
 }
 
 #[derive(Serialize)]
-struct Times {
+pub(super) struct Times {
     p50: Option<u64>,
     p90: Option<u64>,
     p95: Option<u64>,
@@ -170,6 +177,9 @@ pub(super) fn render(report: &Report) -> String {
         verdict: report.verdict,
         headline: &report.headline,
         gates: gates(report),
+        saturation: report.climb.as_ref().map(json_steps::saturation),
+        steps: report.climb.as_ref().map(json_steps::steps),
+        yardstick: report.yardstick.as_ref().map(json_steps::yardstick),
         load: load(&report.load),
         operations: report.operations.iter().map(operation).collect(),
         failures: failures(report),
@@ -250,7 +260,7 @@ fn operation(figures: &OperationFigures) -> Operation<'_> {
     }
 }
 
-fn times(percentiles: Option<Percentiles>) -> Times {
+pub(super) fn times(percentiles: Option<Percentiles>) -> Times {
     Times {
         p50: percentiles.map(|p| p.p50),
         p90: percentiles.map(|p| p.p90),
@@ -350,7 +360,7 @@ fn known(text: &str) -> Option<&str> {
 }
 
 /// Six decimals: finer than any measurement here, and free of binary dust.
-fn rounded(value: f64) -> f64 {
+pub(super) fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 

@@ -1,14 +1,15 @@
 //! `junit.xml`: a test case per gate, validity check and audit check, for CI servers.
 //!
 //! A failed gate is a `failure`; one that cannot be judged is an `error`, and so is a red check of the run
-//! itself. A check that was not made is `skipped`.
+//! itself. A step that did not hold is `skipped`: whether the run fails for it is for its gates to say. A check that was not made is `skipped`.
 
 use quick_junit::{NonSuccessKind, Report as JUnit, TestCase, TestCaseStatus, TestSuite};
 
 use super::format::{self, or_not_measured};
 use super::model::{Report, gate_place, verdict_word};
+use super::steps::{StepFigures, not_held, step_word};
 use crate::archive::{AuditCheck, AuditState};
-use crate::gates::{CheckState, GateOutcome, ValidityCheck, Verdict};
+use crate::gates::{CheckState, GateOutcome, StepOutcome, ValidityCheck, Verdict};
 
 /// The report as JUnit XML.
 pub(super) fn render(report: &Report) -> String {
@@ -20,6 +21,9 @@ pub(super) fn render(report: &Report) -> String {
         suite.add_test_cases(cases);
         suite
     };
+    if let Some(figures) = &report.climb {
+        junit.add_test_suite(suite("steps", figures.rows().map(|(s, of)| step(s, of)).collect()));
+    }
     junit.add_test_suites([
         suite("gates", report.gates.iter().map(gate).collect()),
         suite("validity", report.validity.iter().map(check).collect()),
@@ -43,6 +47,26 @@ fn gate(gate: &GateOutcome) -> TestCase {
     };
     let mut case = TestCase::new(format!("{} ({})", gate.gate, gate_place(gate)), status);
     case.set_classname("gates").set_system_out(message);
+    case
+}
+
+/// A step that did not hold is no failure of the run: that is for the gates to say. So it is `skipped`, with what it broke.
+fn step(step: &StepOutcome, figures: &StepFigures) -> TestCase {
+    let rate = |per_s| or_not_measured(per_s, format::per_second);
+    let message = format!(
+        "offered {}, achieved {}, events {}, p95 {}",
+        rate(figures.offered_per_s),
+        rate(figures.achieved_per_s),
+        rate(figures.events_per_s),
+        or_not_measured(figures.response, |times| format::duration_us(times.p95 as f64)),
+    );
+    let word = step_word(step.verdict);
+    let status = match step.verdict {
+        Verdict::Pass => TestCaseStatus::success(),
+        _ => skipped(&format!("{word}: {}; {message}", not_held(step, usize::MAX))),
+    };
+    let mut case = TestCase::new(format!("step {} ({} %)", step.number, step.percent), status);
+    case.set_classname("steps").set_system_out(message);
     case
 }
 

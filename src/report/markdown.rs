@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::format::{self, or_not_measured};
 use super::model::{Report, gate_place, state_word, verdict_word};
+use super::steps::{not_held, step_word};
 use crate::archive::AuditState;
 use crate::gates::{CheckState, GateOutcome, Verdict};
 
@@ -14,6 +15,8 @@ const GATES_MAX_BYTES: usize = 34_000;
 const CHECKS_MAX: usize = 10;
 /// The most frequent reasons for failures.
 const FAILURES_MAX: usize = 5;
+/// Gates named for a step that did not hold.
+const GATES_OF_STEP_MAX: usize = 3;
 const TEXT_MAX_BYTES: usize = 300;
 const COMMAND_MAX_CHARS: usize = 500;
 
@@ -30,7 +33,11 @@ pub(super) fn render(report: &Report) -> String {
     line(&mut text, format_args!("### {symbol} {word}: {}\n", inline(&report.run.title)));
     line(&mut text, format_args!("{headline}\n"));
     gates(&mut text, report);
+    steps(&mut text, report);
     load(&mut text, report);
+    if let Some(figures) = &report.yardstick {
+        line(&mut text, format_args!("\n**Yardstick**: {}.", inline(&figures.sentence())));
+    }
     failures(&mut text, report);
     checks(&mut text, report);
     let run = &report.run;
@@ -90,6 +97,33 @@ fn reasons(text: &mut String, report: &Report) {
         }
         let rule = code(&gate.gate);
         line(text, format_args!("- `{rule}` on {}: {}", inline(&gate_place(gate)), inline(reason)));
+    }
+}
+
+fn steps(text: &mut String, report: &Report) {
+    let Some(figures) = &report.climb else { return };
+    let rate = |per_s| or_not_measured(per_s, format::per_second);
+    line(text, format_args!("\n| step | offered | achieved | events | p95 | came out |"));
+    line(text, format_args!("|--:|--:|--:|--:|--:|:--|"));
+    for (step, of) in figures.rows() {
+        let word = step_word(step.verdict);
+        let came_out = match step.verdict {
+            Verdict::Pass => word.to_owned(),
+            _ => format!("**{word}**: {}", inline(&not_held(step, GATES_OF_STEP_MAX))),
+        };
+        let (number, offered) = (step.number, rate(of.offered_per_s));
+        let (achieved, events) = (rate(of.achieved_per_s), rate(of.events_per_s));
+        let p95 = or_not_measured(of.response, |times| format::duration_us(times.p95 as f64));
+        line(
+            text,
+            format_args!("| {number} | {offered} | {achieved} | {events} | {p95} | {came_out} |"),
+        );
+    }
+    if let Some(step) = figures.climb.shown() {
+        line(
+            text,
+            format_args!("\nFigures of load, validity and signals are of step {}.", step.number),
+        );
     }
 }
 

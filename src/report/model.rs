@@ -7,12 +7,14 @@ use super::curves::Curves;
 use super::failures::Failures;
 use super::figures::{LoadFigures, OperationFigures, PercentileCurve};
 use super::format;
+use super::steps::ClimbFigures;
+use super::yardstick::{self, YardstickFigures};
 use crate::archive::{
     AuditCheck, AuditState, Environment, Incident, Record, RunInfo, Stage, Window, WorkerEnd,
 };
 use crate::gates::{
-    CheckState, Figure, GateOutcome, Judgement, Part, RequestFigures, SignalBook, ValidityCheck,
-    Verdict,
+    CheckState, Climb, Figure, GateOutcome, Judgement, Part, RequestFigures, SignalBook,
+    ValidityCheck, Verdict, part,
 };
 use crate::scenario::{Arrivals, Scenario, Skew, Target};
 
@@ -55,6 +57,11 @@ pub struct Report {
     pub conditions: Vec<(&'static str, String)>,
     /// The machine and the software on it.
     pub environment: Environment,
+    /// The steps of a load that has them. Then load, operations, times, signals and validity are those of the step that the
+    /// answer rests on: the last that held.
+    pub climb: Option<ClimbFigures>,
+    /// What the same servers took from another program, if that was asked for.
+    pub yardstick: Option<YardstickFigures>,
     /// What the charts draw.
     pub curves: Curves,
 }
@@ -62,22 +69,25 @@ pub struct Report {
 impl Report {
     /// The report of a judged record. `scenario` is the one that was run.
     pub fn new(record: &Record, scenario: &Scenario, judgement: &Judgement) -> Self {
-        let run = RequestFigures::of(record, Part::Run);
-        let operations = record.load.operations.iter();
+        let shown = judgement.climb.as_ref().and_then(Climb::shown);
+        let shown = shown.map(|step| part(record, step.window));
+        let seen = shown.as_ref().unwrap_or(record);
+        let run = RequestFigures::of(seen, Part::Run);
+        let operations = seen.load.operations.iter();
         let mut gates = judgement.gates.clone();
         gates.sort_by(most_urgent_first);
         let mut validity = judgement.validity.clone();
         validity.sort_by_key(|check| severity(check.state));
         let mut audit = record.audit.clone();
         audit.sort_by_key(|check| audit_severity(check.state));
-        Self {
+        let mut report = Self {
             run: record.run.clone(),
             window: record.window,
             verdict: judgement.verdict,
             headline: judgement.headline.clone(),
             gates,
-            load: LoadFigures::of(record, &run),
-            operations: operations.map(|o| OperationFigures::of(record, o)).collect(),
+            load: LoadFigures::of(seen, &run),
+            operations: operations.map(|o| OperationFigures::of(seen, o)).collect(),
             failures: Failures::of(record),
             response: PercentileCurve::of(&run.response),
             service: PercentileCurve::of(&run.service),
@@ -89,8 +99,13 @@ impl Report {
             stages: record.stages.clone(),
             conditions: conditions(record, scenario),
             environment: record.environment.clone(),
+            climb: judgement.climb.as_ref().map(|climb| ClimbFigures::of(record, climb)),
+            yardstick: None,
             curves: Curves::of(record, scenario),
-        }
+        };
+        report.yardstick =
+            record.yardstick.as_ref().map(|found| yardstick::figures(found, &report));
+        report
     }
 
     /// How many gates came out with a verdict.
@@ -212,7 +227,11 @@ fn conditions(record: &Record, scenario: &Scenario) -> Vec<(&'static str, String
         Arrivals::Constant => "open model, evenly spaced",
         Arrivals::Poisson => "open model, Poisson (independent users)",
     };
-    vec![
+    let steps = scenario.load.steps.as_ref().map(|steps| {
+        let (count, each, settle) = (steps.percents.len(), steps.each, steps.settle);
+        format!("{count} of {each} each, judged after {settle}, until one does not hold")
+    });
+    let conditions = [
         ("Target", target),
         ("Population", organisations),
         ("Activity", busy),
@@ -221,7 +240,8 @@ fn conditions(record: &Record, scenario: &Scenario) -> Vec<(&'static str, String
         ("Measured", format!("{} s", record.window.measure_s)),
         ("In flight at most", format::grouped(scenario.load.in_flight_max.into())),
         ("Time-out", format::duration_us(scenario.load.timeout.get() as f64)),
-    ]
+    ];
+    conditions.into_iter().chain(steps.map(|steps| ("Steps", steps))).collect()
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::error::RunError;
-use super::measure::{Measured, window};
+use super::measure::Measured;
 use super::plan::Plan;
 use crate::archive::{
-    ArchiveError, AuditCheck, Environment, Record, RunDirectory, RunInfo, Stage, read_run,
-    replace_rendered,
+    ArchiveError, AuditCheck, Environment, Record, RunDirectory, RunInfo, Stage, Yardstick,
+    read_run, replace_rendered,
 };
 use crate::gates::judge;
 use crate::report::{Report, render_all};
@@ -28,6 +28,7 @@ pub(super) struct Facts {
     pub(super) audit: Vec<AuditCheck>,
     pub(super) environment: Environment,
     pub(super) stages: Vec<Stage>,
+    pub(super) yardstick: Option<Yardstick>,
 }
 
 /// Why an old run cannot be judged again.
@@ -68,8 +69,9 @@ fn judged(record: &Record, scenario: &Scenario) -> Report {
     Report::new(record, scenario, &judge(record, scenario))
 }
 
-fn record(plan: &Plan, facts: Facts) -> Record {
-    let Facts { measured, audit, environment, stages } = facts;
+/// Everything that was measured, with what the plan says of it.
+pub(super) fn record(plan: &Plan, facts: Facts) -> Record {
+    let Facts { measured, audit, environment, stages, yardstick } = facts;
     let scenario = &plan.scenario;
     Record {
         run: RunInfo {
@@ -82,12 +84,13 @@ fn record(plan: &Plan, facts: Facts) -> Record {
             release: env!("CARGO_PKG_VERSION").to_owned(),
             command: plan.command.clone(),
         },
-        window: window(scenario),
+        window: measured.window,
         stages,
         load: measured.load,
         timeline: measured.timeline,
         audit,
         incidents: measured.incidents,
         environment,
+        yardstick,
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::plan::Plan;
-use crate::scenario::{Operation, Target};
+use crate::scenario::{Operation, Scenario, StepRates, Steps, Target};
 
 /// The resolved plan for people: what would be started, sent and judged.
 pub fn describe(plan: &Plan) -> String {
@@ -27,17 +27,42 @@ fn write_plan(out: &mut String, plan: &Plan) -> fmt::Result {
     )?;
     writeln!(out, "target      {}", target(&scenario.target))?;
     let load = &scenario.load;
-    let total: f64 = scenario.operations.iter().map(|operation| operation.rate.get()).sum();
-    let events: f64 = scenario.operations.iter().filter(|o| o.event).map(|o| o.rate.get()).sum();
+    let StepRates { requests: total, events } = scenario.rates_at(1.0);
     writeln!(
         out,
         "load        {total}/s in all, {events}/s of them events; {} of warm-up, {} measured, at most {} in flight",
         load.warm_up, load.measure, load.in_flight_max,
     )?;
+    if let Some(steps) = &load.steps {
+        write_steps(out, scenario, steps)?;
+    }
+    if load.yardstick.is_some() {
+        writeln!(out, "yardstick   pgbench on the same servers once the load is over")?;
+    }
     writeln!(out, "results     {}", plan.out.display())?;
     writeln!(out, "\noperations")?;
     scenario.operations.iter().try_for_each(|operation| write_operation(out, operation))?;
     write_gates(out, plan)
+}
+
+fn write_steps(out: &mut String, scenario: &Scenario, steps: &Steps) -> fmt::Result {
+    writeln!(
+        out,
+        "steps       {} of {} each, judged after {}, until one does not hold",
+        steps.percents.len(),
+        steps.each,
+        steps.settle,
+    )?;
+    for (step, (percent, factor)) in steps.percents.iter().zip(steps.factors()).enumerate() {
+        let StepRates { requests, events } = scenario.rates_at(factor);
+        let number = step + 1;
+        writeln!(
+            out,
+            "  {number:<18} {:>8}  {requests}/s in all, {events}/s events",
+            format!("{percent}%")
+        )?;
+    }
+    Ok(())
 }
 
 fn write_operation(out: &mut String, operation: &Operation) -> fmt::Result {

@@ -8,8 +8,10 @@ use super::plan::Plan;
 use super::populate::{Populated, populate, wish};
 use super::progress::Progress;
 use super::stages::Stages;
-use crate::archive::{Environment, Incident};
-use crate::scenario::{HttpTarget, LiveTarget, MetricsEndpoint, ReferenceTarget, Target};
+use crate::archive::{Environment, Incident, Yardstick};
+use crate::scenario::{
+    HttpTarget, LiveTarget, MetricsEndpoint, PopulationSpec, ReferenceTarget, Target,
+};
 use crate::stack::{
     LOGS, Limits, PopulationKey, Populations, PostgresBinaries, Ready, Requirements, Stack,
     StackError, StackSpec, Stopped, allow_open_files, preflight, reclaim, state_directory,
@@ -182,6 +184,16 @@ impl Ground {
     pub(super) async fn describe_after(&self, environment: &mut Environment) {
         if let Self::Own { stack, .. } = self {
             environment.postgres_settings_after = stack.settings_that_are_told().await;
+        }
+    }
+
+    /// What the servers take from another program; nothing where they are not ours.
+    pub(super) async fn yardstick(&self, population: &PopulationSpec) -> Option<Yardstick> {
+        match self {
+            Self::Own { stack, .. } => {
+                Some(stack.yardstick(population.organisations.get(), population.busy).await)
+            }
+            Self::Foreign(_) => None,
         }
     }
 

@@ -7,17 +7,20 @@ use secrecy::SecretString;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::climb::Climber;
 use super::error::RunError;
 use super::ground::Ground;
 use super::plan::Plan;
 use super::progress::{LoadProgress, Progress};
-use crate::archive::{Incident, Ledger, LoadRecord, Timeline, Window, WorkerEnd};
-use crate::load::{Auth, DriveEvent, Driven, PROTOCOL, Shard, WorkerPlan, drive};
-use crate::observe::{Axis, Observed, SeriesFilter, observe};
+use crate::archive::{Environment, Incident, Ledger, LoadRecord, Timeline, Window, WorkerEnd};
+use crate::load::{Auth, DriveEvent, Driven, PROTOCOL, Reins, Shard, WorkerPlan, drive};
+use crate::observe::{Axis, Observed, SeriesFilter, Sight, observe};
 use crate::scenario::{HttpTarget, LiveTarget, ProcessGroup, Scenario, Target};
 
 /// What came of the load.
 pub(super) struct Measured {
+    /// The axis as it became: shorter than the plan's when the load was ended before its schedule.
+    pub(super) window: Window,
     pub(super) load: LoadRecord,
     pub(super) ledger: Ledger,
     pub(super) timeline: Timeline,
@@ -35,12 +38,17 @@ pub(super) fn window(scenario: &Scenario) -> Window {
 pub(super) async fn measure(
     plan: &Plan,
     ground: &Ground,
+    environment: &Environment,
     progress: Arc<dyn Progress>,
     cancel: &CancellationToken,
 ) -> Result<Measured, RunError> {
     let orders = worker_plan(plan, ground.live())?;
     let window = window(&plan.scenario);
     let (over, abandon) = (CancellationToken::new(), cancel.child_token());
+    let reins = Reins { abandon: abandon.clone(), stop: CancellationToken::new() };
+    let sight = Sight::default();
+    let mut climber =
+        Climber::new(plan, environment, sight.clone(), progress.clone(), reins.stop.clone());
     let origin = Arc::new(OnceLock::new());
     let (mut hearing, started, groups) =
         Hearing::new(window, ground.live(), origin.clone(), progress);
@@ -48,16 +56,26 @@ pub(super) async fn measure(
     // The load may be done before the axis is over: what the servers do until then is observed all the same.
     let stop = abandon.child_token();
     let load = async {
-        let heard = |event| hearing.hear(event);
-        let driven = drive(&plan.program, &["worker"], &orders, heard, &abandon).await;
-        if !driven.as_ref().is_ok_and(|driven| driven.record.worker == WorkerEnd::Finished) {
+        let heard = |event, told: &LoadRecord| {
+            if let DriveEvent::Second(progress) = event {
+                climber.hear(progress.second + 1, told);
+            }
+            hearing.hear(event);
+        };
+        let driven = drive(&plan.program, &["worker"], &orders, heard, &reins).await;
+        // A load that was ended before its schedule has no axis after that.
+        let whole = |driven: &Driven| {
+            driven.record.worker == WorkerEnd::Finished && driven.axis() == window.end()
+        };
+        if !driven.as_ref().is_ok_and(whole) {
             stop.cancel();
         }
         // Whoever still waits for second 0 learns that it never came.
         drop(hearing);
         driven
     };
-    let observation = observation(plan, ground.live(), window, started, groups, &stop);
+    let observed = Watch { window, stop: &stop, sight: &sight };
+    let observation = observation(plan, ground.live(), observed, started, groups);
     let measuring = async {
         let measured = tokio::join!(load, observation);
         over.cancel();
@@ -72,7 +90,7 @@ pub(super) async fn measure(
     if cancel.is_cancelled() {
         return Err(RunError::Interrupted);
     }
-    Ok(joined(driven?, observed, deaths))
+    Ok(joined(driven?, observed, deaths, window))
 }
 
 /// One worker with the whole schedule.
@@ -154,21 +172,28 @@ impl Hearing {
     }
 }
 
+/// How long the servers are observed, and where what is read can be seen.
+struct Watch<'a> {
+    window: Window,
+    stop: &'a CancellationToken,
+    sight: &'a Sight,
+}
+
 /// Observes from second 0 until the axis is over or nothing is left to see; nothing when second 0 never comes.
 async fn observation(
     plan: &Plan,
     live: &LiveTarget,
-    window: Window,
+    watch: Watch<'_>,
     started: oneshot::Receiver<Instant>,
     groups: watch::Receiver<Vec<ProcessGroup>>,
-    stop: &CancellationToken,
 ) -> Observed {
+    let Watch { window, stop, sight } = watch;
     let Ok(origin) = started.await else {
         return Observed { timeline: Timeline::default(), incidents: Vec::new() };
     };
     let axis = Axis { origin, seconds: window.end() };
     let keep = SeriesFilter::of(&plan.scenario.target);
-    observe(live, axis, keep, stop.clone(), groups).await
+    observe(live, axis, keep, stop.clone(), groups, sight).await
 }
 
 /// What is known of the stack's deaths when the load is over.
@@ -220,20 +245,32 @@ impl Deaths {
     }
 }
 
-fn joined(driven: Driven, observed: Observed, deaths: Deaths) -> Measured {
+fn joined(driven: Driven, observed: Observed, deaths: Deaths, planned: Window) -> Measured {
     let mut incidents = observed.incidents;
     incidents.extend(deaths.all);
     let whole = driven.record.worker == WorkerEnd::Finished;
+    let (window, timeline) = cut(planned, driven.axis(), observed.timeline);
     let ledger = Ledger { entries: driven.ledger, whole };
-    Measured { load: driven.record, ledger, timeline: observed.timeline, incidents }
+    Measured { window, load: driven.record, ledger, timeline, incidents }
+}
+
+/// The axis as it became, and what was seen on it.
+fn cut(planned: Window, end_s: usize, mut timeline: Timeline) -> (Window, Timeline) {
+    let measure_s = planned.measure_s.min(end_s.saturating_sub(planned.warm_up_s));
+    let window = Window { measure_s, ..planned };
+    timeline.seconds = timeline.seconds.min(window.end());
+    for series in &mut timeline.series {
+        series.values.truncate(timeline.seconds + 1);
+    }
+    (window, timeline)
 }
 
 impl Measured {
     /// Adds what went wrong after the axis was over and is not known yet.
-    pub(super) fn add_late(&mut self, incidents: Vec<Incident>, window: Window) {
+    pub(super) fn add_late(&mut self, incidents: Vec<Incident>) {
         for incident in incidents {
             if !self.incidents.iter().any(|known| known.what == incident.what) {
-                self.incidents.push(Incident { second: Some(window.end()), ..incident });
+                self.incidents.push(Incident { second: Some(self.window.end()), ..incident });
             }
         }
     }

@@ -4,6 +4,7 @@
 //! owns all that it starts and ends it on every way out.
 
 mod check;
+mod climb;
 mod conclude;
 mod describe;
 mod environment;

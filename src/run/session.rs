@@ -9,11 +9,11 @@ use super::conclude::{Facts, Finished, conclude};
 use super::environment::environment;
 use super::error::RunError;
 use super::ground::{self, Ground};
-use super::measure::{Measured, measure, window};
+use super::measure::{Measured, measure};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::stages::Stages;
-use crate::archive::{AuditCheck, Environment, RunDirectory, Stage};
+use crate::archive::{AuditCheck, Environment, RunDirectory, Stage, Yardstick};
 use crate::audit::audit;
 
 /// How long projections and replicas may take to catch up once the load is over.
@@ -35,10 +35,10 @@ pub async fn run(
     if let Some(kept) = &stopped.directory {
         progress.note(&format!("  the stack's data was kept in {}", kept.display()));
     }
-    let (mut measured, audit, environment) = outcome?;
-    measured.add_late(stopped.incidents, window(&plan.scenario));
+    let Found { mut measured, audit, environment, yardstick } = outcome?;
+    measured.add_late(stopped.incidents);
 
-    let facts = Facts { measured, audit, environment, stages: stages.finish() };
+    let facts = Facts { measured, audit, environment, stages: stages.finish(), yardstick };
     conclude(plan, results, facts)
 }
 
@@ -70,6 +70,14 @@ pub async fn prepare(
     }
 }
 
+/// What was found while the stack stood.
+struct Found {
+    measured: Measured,
+    audit: Vec<AuditCheck>,
+    environment: Environment,
+    yardstick: Option<Yardstick>,
+}
+
 /// What happens while the stack stands.
 async fn on_ground(
     plan: &Plan,
@@ -77,12 +85,12 @@ async fn on_ground(
     stages: &mut Stages,
     progress: Arc<dyn Progress>,
     cancel: &CancellationToken,
-) -> Result<(Measured, Vec<AuditCheck>, Environment), RunError> {
+) -> Result<Found, RunError> {
     let mut environment = environment();
     ground.describe(&mut environment).await?;
 
     stages.begin("load");
-    let measured = measure(plan, ground, progress, cancel).await?;
+    let measured = measure(plan, ground, &environment, progress, cancel).await?;
     tokio::select! {
         () = ground.describe_after(&mut environment) => {}
         () = cancel.cancelled() => return Err(RunError::Interrupted),
@@ -96,5 +104,14 @@ async fn on_ground(
             () = cancel.cancelled() => return Err(RunError::Interrupted),
         };
     }
-    Ok((measured, checks, environment))
+    // Last: what it writes must not stand in the way of what the load has written.
+    let mut yardstick = None;
+    if plan.scenario.load.yardstick.is_some() && plan.has_stack() {
+        stages.begin("yardstick");
+        yardstick = tokio::select! {
+            found = ground.yardstick(&plan.scenario.population) => found,
+            () = cancel.cancelled() => return Err(RunError::Interrupted),
+        };
+    }
+    Ok(Found { measured, audit: checks, environment, yardstick })
 }

@@ -16,6 +16,7 @@ mod problem;
 mod reader;
 mod render;
 mod selector;
+mod steps;
 mod target;
 
 pub use builtin::{builtin, names};
@@ -23,10 +24,11 @@ pub use live::{LiveTarget, MetricsEndpoint, PostgresEndpoint, ProcessGroup};
 pub use model::{
     Arrivals, ChannelManager, Expect, GateRules, HttpTarget, LoadSpec, Method, Operation,
     PopulationSpec, ReferenceTarget, RequestSpec, Scenario, SignalSource, Signals, Skew, Target,
-    backend_processes,
+    YardstickProgram, backend_processes,
 };
 pub use nearest::nearest;
 pub use overrides::Overrides;
 pub use placeholder::{Piece, Placeholder, Template, TemplateError};
 pub use problem::{Place, Problem, Problems};
 pub use selector::{Matcher, Operator, Selector, SelectorError};
+pub use steps::{StepRates, Steps};

@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
+use super::steps::Steps;
 use crate::units::{Micros, Rate, Ratio};
 
 /// A scenario that may be run: every value checked, every name resolved.
@@ -180,12 +181,26 @@ pub struct LoadSpec {
     pub arrivals: Arrivals,
     /// Not judged; whole seconds.
     pub warm_up: Micros,
-    /// Judged; whole seconds, at least one.
+    /// Judged; whole seconds, at least one. With steps, all of them together.
     pub measure: Micros,
+    /// One rate after another, upwards, until a gate breaks; each judged by itself. During the warm-up the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Steps>,
+    /// What the servers are measured with besides, once the load is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yardstick: Option<YardstickProgram>,
     /// Most requests in flight at once; what cannot be sent for it in time is counted as dropped.
     pub in_flight_max: u32,
     /// A request without an answer for this long is a time-out.
     pub timeout: Micros,
+}
+
+/// A program that a load is held beside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum YardstickProgram {
+    /// PostgreSQL's own: each event in one plain statement.
+    Pgbench,
 }
 
 /// Spacing of arrivals.

@@ -42,6 +42,11 @@ impl Scenario {
             if let Err(expected) = check_whole_seconds(duration, Micros::from_secs(1)) {
                 refuse("--duration", format!("{duration}: expected {expected}"));
             }
+            if self.load.steps.is_some() {
+                let why =
+                    "the load has steps; how long each takes is load.steps.each in the scenario";
+                refuse("--duration", format!("{duration}: {why}"));
+            }
             self.load.measure = duration;
         }
         if let Some(seed) = overrides.seed {
@@ -197,6 +202,19 @@ mod tests {
         --seed 18446744073709551615: expected at most 9223372036854775807
         --target localhost:8080: expected an http or https address, like "http://127.0.0.1:8080"
         "#);
+    }
+
+    #[test]
+    fn a_load_in_steps_has_its_own_length() {
+        let mut scenario = smoke();
+        scenario.load.steps = Some(crate::scenario::Steps {
+            percents: vec![100, 200],
+            each: Micros::from_secs(4),
+            settle: Micros::default(),
+        });
+        let longer = Overrides { duration: Some(Micros::from_secs(60)), ..Overrides::default() };
+        let refused = scenario.with(&longer).unwrap_err().to_string();
+        assert!(refused.contains("--duration") && refused.contains("load.steps.each"), "{refused}");
     }
 
     #[test]

@@ -6,11 +6,12 @@ use toml::de::DeTable;
 
 use super::model::{
     Arrivals, GateRules, LoadSpec, Operation, PopulationSpec, Scenario, Skew, Target,
+    YardstickProgram,
 };
 use super::nearest::nearest;
 use super::problem::{Problems, Source};
 use super::reader::{Item, TableReader, read_all};
-use super::{operation, target};
+use super::{operation, steps, target};
 use crate::gates::{FigureName, Rule, RuleError, Scope, SignalBook, SignalName, own_signals};
 use crate::units::Micros;
 
@@ -61,15 +62,21 @@ fn read_scenario(table: &mut TableReader<'_>) -> Option<Scenario> {
         });
     let target =
         table.required("target", r#"target = { kind = "reference", replicas = 2 }"#, target::read);
-    let load = table
-        .required("load", r#"load = { measure = "60s" }"#, |item| item.table("[load]", read_load));
+    let own_servers = target.as_ref().map(|target| matches!(target, Target::Reference(_)));
+    let load = table.required("load", r#"load = { measure = "60s" }"#, |item| {
+        item.table("[load]", |table| read_load(table, own_servers))
+    });
     let operations = table.required(
         "operation",
         r#"[[operation]] with name = "read", rate = "100/s", request = { path = "/" }"#,
         operation::read_list,
     );
     let gates = table.required("gates", r#"gates = { all = ["p95 < 500ms"] }"#, |item| {
-        let names = GateNames { target: target.as_ref(), operations: operations.as_deref() };
+        let names = GateNames {
+            target: target.as_ref(),
+            operations: operations.as_deref(),
+            steps: load.as_ref().map(|load| load.steps.is_some()),
+        };
         item.table("[gates]", |table| read_gates(table, &names))
     });
     let name = name?;
@@ -112,13 +119,30 @@ fn read_skew(item: Item<'_>) -> Option<Skew> {
     }
 }
 
-fn read_load(table: &mut TableReader<'_>) -> Option<LoadSpec> {
+/// `own_servers` says whether the target's servers are started by the run; `None` when that could not be read.
+fn read_load(table: &mut TableReader<'_>, own_servers: Option<bool>) -> Option<LoadSpec> {
     let words = [("poisson", Arrivals::Poisson), ("constant", Arrivals::Constant)];
     let arrivals = table.or("arrivals", Arrivals::Poisson, |item| item.word(&words));
     let warm_up =
         table.or("warm_up", Micros::default(), |item| whole_seconds(item, Micros::default()));
-    let measure = table.required("measure", r#"measure = "60s""#, |item| {
-        whole_seconds(item, Micros::from_secs(1))
+    let steps = table.optional("steps", steps::read);
+    let measure = match &steps {
+        // Its problem is told; whether `measure` should stand in its place cannot be known.
+        None => table.item("measure").and(None),
+        Some(None) => table.required("measure", r#"measure = "60s""#, |item| {
+            whole_seconds(item, Micros::from_secs(1))
+        }),
+        Some(Some(steps)) => match table.item("measure") {
+            Some(item) => {
+                item.refuse("the steps say how long is measured; leave one of the two out")
+            }
+            None => Some(steps.total()),
+        },
+    };
+    let programs = [("pgbench", YardstickProgram::Pgbench)];
+    let yardstick = table.optional("yardstick", |item| match own_servers {
+        Some(false) => item.refuse("only the reference backend has servers of its own to measure"),
+        _ => item.word(&programs),
     });
     let in_flight_max = table.or("in_flight_max", 512, |item| item.integer(1..=65_536));
     let timeout = table.or("timeout", Micros::from_secs(10), read_timeout);
@@ -126,6 +150,8 @@ fn read_load(table: &mut TableReader<'_>) -> Option<LoadSpec> {
         arrivals: arrivals?,
         warm_up: warm_up?,
         measure: measure?,
+        steps: steps?,
+        yardstick: yardstick?,
         in_flight_max: in_flight_max?,
         timeout: timeout?,
     })
@@ -163,6 +189,8 @@ struct GateNames<'a> {
     target: Option<&'a Target>,
     /// `None` when they could not be read.
     operations: Option<&'a [Operation]>,
+    /// Whether the load has steps; `None` when it could not be read.
+    steps: Option<bool>,
 }
 
 fn read_gates(table: &mut TableReader<'_>, names: &GateNames<'_>) -> Option<GateRules> {
@@ -196,7 +224,21 @@ fn read_gates(table: &mut TableReader<'_>, names: &GateNames<'_>) -> Option<Gate
         );
         return None;
     }
+    if names.steps == Some(true) && !could_break_a_step(&gates, names.target) {
+        table.refuse("no rule that a step could break; write for example: all = [\"p95 < 500ms\"]");
+        return None;
+    }
     Some(gates)
+}
+
+/// Whether there is a rule besides those on all steps together.
+fn could_break_a_step(gates: &GateRules, target: Option<&Target>) -> bool {
+    let signals = target.map(own_signals).unwrap_or_default();
+    let is_of_steps =
+        |text: &String| Rule::parse(text, &signals).is_ok_and(|rule| rule.figure.is_of_steps());
+    let GateRules { all, each_operation, each_service, operation } = gates;
+    let lists = [all, each_operation, each_service].into_iter().chain(operation.values());
+    !lists.flatten().all(is_of_steps)
 }
 
 fn check_operation_name(item: Item<'_>, names: &GateNames<'_>) -> Option<()> {
@@ -226,6 +268,9 @@ fn check_rule(item: Item<'_>, scope: Scope, names: &GateNames<'_>) -> Option<Str
         Ok(FigureName::Signal(signal)) if is_misread(&signal, names.target) => item.refuse(
             "a gauge is gated by a statistic, like queue_ms_p95 or queue_ms_max; a ratio or rate by its name alone",
         ),
+        Ok(figure) if figure.is_of_steps() && names.steps == Some(false) => {
+            item.refuse("only a load with steps has it; write load.steps, or leave the rule out")
+        }
         Ok(_) => Some(text.to_owned()),
         // It may be a signal of the target, whose own problem is told already.
         Err(RuleError::UnknownFigure { .. }) if names.target.is_none() => None,

@@ -90,7 +90,11 @@ fn write_load(out: &mut String, load: &LoadSpec) -> fmt::Result {
     };
     key(out, "arrivals", arrivals)?;
     key(out, "warm_up", load.warm_up)?;
-    key(out, "measure", load.measure)?;
+    match &load.steps {
+        Some(steps) => writeln!(out, "steps = {steps}")?,
+        None => key(out, "measure", load.measure)?,
+    }
+    optional(out, "yardstick", load.yardstick)?;
     key(out, "in_flight_max", load.in_flight_max)?;
     key(out, "timeout", load.timeout)
 }

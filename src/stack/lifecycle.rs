@@ -151,6 +151,11 @@ impl Stack<Ready> {
         &self.state.backends.first().version
     }
 
+    /// Where the servers are, and the one that is written to.
+    pub(super) fn site_and_primary(&self) -> (&Site, &Server) {
+        (&self.core.site, &self.state.primary)
+    }
+
     /// What every server says of its own settings now, and what the primary keeps for single roles and databases.
     pub async fn settings(&self) -> Result<Vec<PostgresSetting>, StackError> {
         let mut settings = self.state.primary.settings().await?;

@@ -36,6 +36,7 @@ mod settings;
 mod spec;
 mod tree;
 mod wait;
+mod yardstick;
 
 pub use backend::{BACKEND_SCHEMA, backend_schema};
 pub use binaries::PostgresBinaries;

@@ -10,4 +10,5 @@ mod happy;
 mod lifecycle;
 mod populations;
 mod service;
+mod steps;
 mod support;

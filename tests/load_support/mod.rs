@@ -23,7 +23,10 @@ use axum::response::Response;
 use axum::routing::{any, get};
 use axum::{Router, serve};
 use chrono::NaiveDate;
-use plimsoll::load::{Auth, DriveEvent, Driven, LoadError, Order, PROTOCOL, Shard, WorkerPlan};
+use plimsoll::archive::LoadRecord;
+use plimsoll::load::{
+    Auth, DriveEvent, Driven, LoadError, Order, PROTOCOL, Reins, Shard, WorkerPlan,
+};
 use plimsoll::scenario::{
     Arrivals, Expect, GateRules, LoadSpec, Method, Operation, PopulationSpec, ReferenceTarget,
     RequestSpec, Scenario, Skew, Target,
@@ -146,6 +149,8 @@ pub(crate) fn scenario(operations: &[(&str, f64)], seconds: u64) -> Scenario {
             arrivals: Arrivals::Constant,
             warm_up: Micros::from_secs(0),
             measure: Micros::from_secs(seconds),
+            steps: None,
+            yardstick: None,
             in_flight_max: 32,
             timeout: Micros::from_secs(2),
         },
@@ -207,16 +212,28 @@ pub(crate) async fn drive(plan: &WorkerPlan) -> (Driven, Vec<DriveEvent>) {
 
 pub(crate) async fn drive_with(
     plan: &WorkerPlan,
-    on_event: impl FnMut(DriveEvent),
+    mut on_event: impl FnMut(DriveEvent),
     cancel: &CancellationToken,
 ) -> Result<Driven, LoadError> {
-    plimsoll::load::drive(Path::new(PROGRAM), &["worker"], plan, on_event, cancel).await
+    let reins = Reins { abandon: cancel.clone(), ..Reins::default() };
+    let on_event = |event, _: &LoadRecord| on_event(event);
+    plimsoll::load::drive(Path::new(PROGRAM), &["worker"], plan, on_event, &reins).await
+}
+
+/// Drives a worker to its end by these reins.
+pub(crate) async fn drive_by(
+    plan: &WorkerPlan,
+    on_event: impl FnMut(DriveEvent, &LoadRecord),
+    reins: &Reins,
+) -> Driven {
+    let program = Path::new(PROGRAM);
+    plimsoll::load::drive(program, &["worker"], plan, on_event, reins).await.unwrap()
 }
 
 /// Drives a shell script that plays the worker.
 pub(crate) async fn drive_script(plan: &WorkerPlan, script: &str) -> Driven {
-    let (shell, cancel) = (Path::new("/bin/sh"), CancellationToken::new());
-    plimsoll::load::drive(shell, &["-c", script], plan, |_| {}, &cancel).await.unwrap()
+    let (shell, reins) = (Path::new("/bin/sh"), Reins::default());
+    plimsoll::load::drive(shell, &["-c", script], plan, |_, _| {}, &reins).await.unwrap()
 }
 
 /// Says something to a worker that no session drives.

@@ -32,6 +32,20 @@ pub(in crate::gates) fn validity(record: &Record, scenario: &Scenario) -> Vec<Va
     ]
 }
 
+/// Every check of one step of a run. `whole` is the run: what can be held together there alone is.
+pub(in crate::gates) fn validity_of_step(
+    step: &Record,
+    scenario: &Scenario,
+    whole: &Record,
+) -> Vec<ValidityCheck> {
+    let mut checks = validity(step, scenario);
+    let agreed = load::goose_agrees(whole);
+    for check in checks.iter_mut().filter(|check| check.check == agreed.check) {
+        check.clone_from(&agreed);
+    }
+    checks
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

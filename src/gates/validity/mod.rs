@@ -14,4 +14,4 @@ mod proof;
 mod reads;
 mod servers;
 
-pub(super) use list::validity;
+pub(super) use list::{validity, validity_of_step};

@@ -13,6 +13,7 @@ mod percentile;
 mod rates;
 mod response;
 mod shares;
+mod steps;
 mod theme;
 
 pub(super) use chart::Drawn;
@@ -22,3 +23,4 @@ pub(super) use percentile::percentile;
 pub(super) use rates::rates;
 pub(super) use response::response;
 pub(super) use shares::shares;
+pub(super) use steps::steps;

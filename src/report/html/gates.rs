@@ -22,10 +22,18 @@ pub(super) fn section(report: &Report) -> Section {
         id: "gates",
         title: "Gates",
         says: format!(
-            "{}. Each rule is held against the measured {} s alone; a \
+            "{}. {}; a \
              rule without data never passes. The bar shows the margin: right of the mark is inside the limit.",
             told.join(", "),
-            report.window.measure_s
+            match &report.climb {
+                None => format!(
+                    "Each rule is held against the measured {} s alone",
+                    report.window.measure_s
+                ),
+                Some(_) =>
+                    "Each rule here is on all steps together; those on each step are with it"
+                        .to_owned(),
+            }
         ),
         body: if report.gates.is_empty() {
             html! { div.box { p.plain.absent { "The scenario has no gates: nothing was judged." } } }

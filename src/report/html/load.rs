@@ -45,6 +45,9 @@ pub(super) fn strip(report: &Report) -> Section {
             dl.box.strip {
                 @for (name, value, detail, of) in tiles { (tile(name, value, detail, of)) }
             }
+            @if let Some(figures) = &report.yardstick {
+                p.says { "Yardstick: " (figures.sentence()) "." }
+            }
         },
     }
 }

@@ -7,6 +7,7 @@ mod load;
 mod page;
 mod run;
 mod server;
+mod steps;
 mod trust;
 
 pub(super) use page::render;

@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{failures, gates, icon, load, run, server, trust};
+use super::{failures, gates, icon, load, run, server, steps, trust};
 use crate::gates::Verdict;
 use crate::report::format::{self, or_not_measured};
 use crate::report::model::{Report, gate_place, verdict_word};
@@ -14,8 +14,7 @@ const NAMED_MAX: usize = 6;
 /// The report as one HTML file.
 pub(in crate::report) fn render(report: &Report) -> String {
     let word = verdict_word(report.verdict);
-    let sections = [
-        gates::section(report),
+    let sections = [gates::section(report)].into_iter().chain(steps::section(report)).chain([
         load::strip(report),
         load::over_time(report),
         load::by_percentile(report),
@@ -28,7 +27,8 @@ pub(in crate::report) fn render(report: &Report) -> String {
         run::stages(report),
         run::environment(report),
         run::command(report),
-    ];
+    ]);
+    let sections: Vec<Section> = sections.collect();
     let page = html! {
         (DOCTYPE)
         html lang="en" {
