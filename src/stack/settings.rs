@@ -163,6 +163,8 @@ fn run(role: Role, sizing: Sizing, wal_compression: &str) -> Vec<Setting> {
         ("bgwriter_lru_maxpages", text("1000")),
         ("autovacuum", text("on")),
         ("autovacuum_naptime", text("15s")),
+        // PostgreSQL's own until version 12: with the shorter one of today, a table's turn takes half a processor for seconds.
+        ("autovacuum_vacuum_cost_delay", text("20ms")),
         ("hot_standby", text("on")),
         // Feedback would move a replica's long reads into the primary's bloat; reads are short here.
         ("hot_standby_feedback", text("off")),

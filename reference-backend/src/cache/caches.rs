@@ -11,7 +11,7 @@ use super::live::LiveCache;
 use super::properties::PropertyCache;
 use super::recent::RecentEvents;
 use super::warming::Warming;
-use super::{CashBook, FirstPage, Side, Summaries};
+use super::{CashBook, FirstPage, Results, Side, Summaries};
 use crate::config;
 use crate::domain::RecordedEvent;
 use crate::events::Shard;
@@ -24,6 +24,7 @@ pub(crate) struct Caches {
     pub(crate) properties: PropertyCache,
     pub(crate) cash: LiveCache<CashBook>,
     pub(crate) summaries: LiveCache<Summaries>,
+    pub(crate) results: LiveCache<Results>,
     revenues: LiveCache<FirstPage>,
     expenses: LiveCache<FirstPage>,
     pub(crate) warming: Arc<Warming>,
@@ -45,6 +46,12 @@ impl Caches {
             properties: PropertyCache::new("properties", &settings.properties, warm()),
             cash: LiveCache::new("cash", &settings.cash, by_finance(), warm()),
             summaries: LiveCache::new("finance-summary", &settings.summaries, by_summary, warm()),
+            results: LiveCache::new(
+                "profit-and-loss",
+                &settings.profit_and_loss,
+                by_finance(),
+                warm(),
+            ),
             revenues: LiveCache::new("revenues", &settings.first_pages, by_finance(), warm()),
             expenses: LiveCache::new("expenses", &settings.first_pages, by_finance(), warm()),
             warming,
@@ -59,6 +66,7 @@ impl Caches {
         self.properties.retune(&settings.properties);
         self.cash.retune(&settings.cash);
         self.summaries.retune(&settings.summaries);
+        self.results.retune(&settings.profit_and_loss);
         self.revenues.retune(&settings.first_pages);
         self.expenses.retune(&settings.first_pages);
     }
@@ -83,6 +91,7 @@ impl Caches {
             Projection::FinanceSummary => self.summaries.forget_all(),
             Projection::Finance => {
                 self.cash.forget_all();
+                self.results.forget_all();
                 self.revenues.forget_all();
                 self.expenses.forget_all();
             }
@@ -95,6 +104,7 @@ impl Caches {
         self.properties.tend().await;
         self.cash.tend().await;
         self.summaries.tend().await;
+        self.results.tend().await;
         self.revenues.tend().await;
         self.expenses.tend().await;
     }
@@ -128,6 +138,7 @@ impl Observer for Caches {
                 Projection::FinanceSummary => self.summaries.apply(events).await,
                 Projection::Finance => {
                     self.cash.apply(events).await;
+                    self.results.apply(events).await;
                     self.revenues.apply(events).await;
                     self.expenses.apply(events).await;
                 }

@@ -21,6 +21,7 @@ mod first_page;
 mod fixed;
 mod live;
 mod namespace;
+mod profit_and_loss;
 mod properties;
 mod ready;
 mod recent;
@@ -36,6 +37,9 @@ pub(crate) use first_page::{FirstPage, PAGE_ROWS, Page, Row, Side};
 pub(crate) use fixed::{Fixed, OrgCache, OrgRecord};
 pub(crate) use live::{Live, LiveCache, LiveError, Loaded};
 pub(crate) use namespace::{Asker, Lookup};
+pub(crate) use profit_and_loss::{
+    LINES_MAX, MONTHS, ProfitAndLoss, Results, ResultsView, ShownMonth, Sum,
+};
 pub(crate) use properties::{PropertyCache, PropertyList};
 pub(crate) use ready::Ready;
 pub(crate) use summary::{All, Summaries, Summary, SummaryView};

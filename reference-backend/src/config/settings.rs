@@ -209,6 +209,8 @@ pub struct Cache {
     pub summaries: CacheNamespace,
     /// Cash positions and balances.
     pub cash: CacheNamespace,
+    /// Profit and loss of the last months.
+    pub profit_and_loss: CacheNamespace,
     /// First pages of revenues, and of expenses: one namespace each.
     pub first_pages: CacheNamespace,
     /// Events per shard and projection kept to bring loaded values up to date.

@@ -100,6 +100,23 @@ impl App {
         L: Live,
         F: Future<Output = sqlx::Result<Loaded<L>>> + Send,
     {
+        let reply = self.cached_if_kept(cache, org, consistency, view, load).await?;
+        reply.ok_or_else(|| Problem::not_found("the organisation has no such thing"))
+    }
+
+    /// [`App::cached`], or nothing where the cache keeps no such answer.
+    pub(crate) async fn cached_if_kept<L, F>(
+        &self,
+        cache: &LiveCache<L>,
+        org: OrgId,
+        consistency: Consistency,
+        view: L::View,
+        load: impl Fn(Freshness) -> F,
+    ) -> Result<Option<Reply>, Problem>
+    where
+        L: Live,
+        F: Future<Output = sqlx::Result<Loaded<L>>> + Send,
+    {
         let freshness = self.as_of(org, cache.projection(), consistency).await?;
         let follows = self.follows(cache.projection());
         let (body, lookup, from) = if follows {
@@ -110,8 +127,7 @@ impl App {
             let loaded = load(freshness).await?;
             (loaded.value.render(view), Lookup::Miss, loaded.from)
         };
-        let body = body.ok_or_else(|| Problem::not_found("the organisation has no such thing"))?;
-        Ok(Reply { body, from: self.answered(lookup, from) })
+        Ok(body.map(|body| Reply { body, from: self.answered(lookup, from) }))
     }
 
     /// Whether the caches are told what becomes of a projection. Not while the leases are gone: another process may write.

@@ -1,32 +1,35 @@
 //! `reports`: profit and loss by month and category, and how full the rooms were; of an organisation or one property.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use chrono::{NaiveDate, Utc};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::query::QueryAs;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::load::{self, Statement, standing};
+use super::rows::Of;
 use super::table;
-use crate::db::Database;
-use crate::domain::Day;
+use crate::cache::{
+    LINES_MAX, LiveCache, Loaded, MONTHS, ProfitAndLoss, Results, ResultsView, ShownMonth, Sum,
+};
+use crate::db::{Database, Databases, Freshness, Reader};
+use crate::domain::{Category, Day, OrgId, PropertyId};
 use crate::gateway::{
     App, Consistency, Fresh, OrgPath, Params, Problem, Refusals, Reply, Tenant, TokenHeader,
 };
 use crate::partitioning::Month;
 use crate::projections::Projection;
 
-/// Months of a report unless said otherwise, up to and with the current one.
-const MONTHS: u32 = 12;
 /// Most months of one report.
 const MONTHS_MAX: usize = 24;
-/// Most lines of one report.
-const LINES_MAX: usize = 10_000;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(profit_and_loss)).routes(routes!(occupancy))
@@ -62,20 +65,9 @@ impl Period {
     }
 }
 
-/// A month in answers, as in `2026-11`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
-#[schema(value_type = String, pattern = "^[0-9]{4}-[0-9]{2}$")]
-struct ShownMonth(Month);
-
-impl Serialize for ShownMonth {
-    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        out.collect_str(&self.0.first_day().format("%Y-%m"))
-    }
-}
-
-/// One category in one month.
+/// A row of a statement: one category in one month.
 #[derive(Debug, FromRow)]
-struct Sum {
+struct SumRow {
     is_revenue: bool,
     month: NaiveDate,
     category: String,
@@ -83,50 +75,103 @@ struct Sum {
     entries: i64,
 }
 
-/// Profit and loss. Months without entries are left out.
-#[derive(Debug, Serialize, ToSchema)]
-struct ProfitAndLoss {
-    from: ShownMonth,
-    to: ShownMonth,
-    #[serde(flatten)]
-    total: Totals,
-    months: Vec<MonthResult>,
-}
-
-/// One month's.
-#[derive(Debug, Serialize, ToSchema)]
-struct MonthResult {
-    month: ShownMonth,
-    #[serde(flatten)]
-    total: Totals,
-    /// By category.
-    revenues: Vec<Line>,
-    expenses: Vec<Line>,
-}
-
-/// Sums in whole cents.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
-struct Totals {
-    revenue_cents: i64,
-    expense_cents: i64,
-    /// Below zero where more went out than came in.
-    profit_cents: i64,
-}
-
-impl Totals {
-    fn add(&mut self, sum: &Sum) {
-        let side = if sum.is_revenue { &mut self.revenue_cents } else { &mut self.expense_cents };
-        *side += sum.cents;
-        self.profit_cents = self.revenue_cents - self.expense_cents;
+impl SumRow {
+    fn checked(self) -> Option<Sum> {
+        let Self { is_revenue, month, category, cents, entries } = self;
+        let category = Category::new(&category).ok()?;
+        Some(Sum { is_revenue, month: Month::of(month), category, cents, entries })
     }
 }
 
-/// One category's.
-#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
-struct Line {
-    category: String,
-    amount_cents: i64,
-    entries: i64,
+/// A row of [`RESULTS`], or nothing where the left join found none.
+#[derive(Debug, FromRow)]
+struct ResultRow {
+    property_id: Option<Uuid>,
+    is_revenue: Option<bool>,
+    month: Option<NaiveDate>,
+    category: Option<String>,
+    cents: Option<i64>,
+    entries: Option<i64>,
+}
+
+impl ResultRow {
+    fn checked(self) -> Option<(PropertyId, Sum)> {
+        let sum = SumRow {
+            is_revenue: self.is_revenue?,
+            month: self.month?,
+            category: self.category?,
+            cents: self.cents?,
+            entries: self.entries?,
+        };
+        Some((PropertyId::from(self.property_id?), sum.checked()?))
+    }
+}
+
+macro_rules! results_of {
+    ($is_revenue:literal, $table:literal) => {
+        concat!(
+            "SELECT property_id, ",
+            $is_revenue,
+            " AS is_revenue, date_trunc('month', date)::date AS month, category, \
+              sum(amount_cents)::bigint AS cents, count(*) AS entries FROM ",
+            $table,
+            " WHERE org_id = a.org_id AND date >= $3 GROUP BY 1, 3, 4"
+        )
+    };
+}
+
+/// Of each organisation: every property's sums of the months from $3 on, from the indexes by property alone; at most $4.
+const RESULTS: &str = concat!(
+    "SELECT a.org_id, coalesce(c.position, 0) AS position, coalesce(c.epoch, 0) AS epoch, \
+         r.property_id, r.is_revenue, r.month, r.category, r.cents, r.entries \
+     FROM unnest($1::bigint[], $2::smallint[]) AS a (org_id, shard) \
+     LEFT JOIN projection_checkpoints AS c ON c.projection = 'finance' AND c.shard = a.shard \
+     LEFT JOIN LATERAL (",
+    results_of!("true", "revenues_partitioned"),
+    " UNION ALL ",
+    results_of!("false", "expenses_partitioned"),
+    " LIMIT $4) AS r ON true"
+);
+
+/// The sums of organisations, from a month on.
+struct AllResults {
+    from: Month,
+}
+
+impl Statement for AllResults {
+    type Row = Of<ResultRow>;
+    type Value = Loaded<Results>;
+    type Cache = LiveCache<Results>;
+
+    fn cache(app: &App) -> &Self::Cache {
+        &app.caches.results
+    }
+
+    fn reader(databases: &Databases, freshness: Freshness) -> Reader {
+        databases.read(Database::Finance, freshness).planned_once()
+    }
+
+    fn now() -> Self {
+        Self { from: Month::of(Utc::now().date_naive()).minus(MONTHS - 1) }
+    }
+
+    fn query(
+        &self,
+        orgs: Vec<i64>,
+        shards: Vec<i16>,
+    ) -> QueryAs<'static, Postgres, Self::Row, PgArguments> {
+        let most = LINES_MAX as i64 + 1;
+        sqlx::query_as(RESULTS).bind(orgs).bind(shards).bind(self.from.first_day()).bind(most)
+    }
+
+    fn values(
+        &self,
+        _: &[OrgId],
+        rows: Vec<Self::Row>,
+        reader: &Reader,
+    ) -> HashMap<OrgId, Self::Value> {
+        standing(rows, reader, ResultRow::checked, |rows| Results::new(self.from, rows))
+    }
 }
 
 /// Of each side, only from the period's partitions.
@@ -173,6 +218,15 @@ async fn profit_and_loss(
     State(app): State<Arc<App>>,
 ) -> Result<Reply, Problem> {
     let (from, to) = period.months(Utc::now().date_naive())?;
+    if period.from.is_none() && period.to.is_none() {
+        let load = |freshness| load::one::<AllResults>(&app, org, freshness);
+        let property = period.property.map(PropertyId::from);
+        let view = ResultsView { from, to, property };
+        let kept = app.cached_if_kept(&app.caches.results, org, consistency, view, load).await?;
+        if let Some(reply) = kept {
+            return Ok(reply);
+        }
+    }
     let freshness = app.as_of(org, Projection::Finance, consistency).await?;
     let mut reader = app.databases.read(Database::Finance, freshness).planned_once();
     let query = || {
@@ -188,39 +242,18 @@ async fn profit_and_loss(
             Some(property) => of(PROFIT_AND_LOSS_OF_ONE).bind(property),
         }
     };
-    let sums: Vec<Sum> = reader.fetch_all(query).await?;
+    let sums: Vec<SumRow> = reader.fetch_all(query).await?;
     if sums.len() > LINES_MAX {
         return Err(too_long());
     }
-    Ok(Reply::json(&result(from, to, sums), reader.source().server()))
+    let sums = sums.into_iter().filter_map(SumRow::checked);
+    Ok(Reply::json(&ProfitAndLoss::of(from, to, sums), reader.source().server()))
 }
 
 fn too_long() -> Problem {
     Problem::invalid(format!(
         "the report would have more than {LINES_MAX} lines; ask for fewer months or one property"
     ))
-}
-
-/// Puts the sums, which are in order of their categories, into their months.
-fn result(from: Month, to: Month, sums: Vec<Sum>) -> ProfitAndLoss {
-    let mut months = BTreeMap::new();
-    let mut total = Totals::default();
-    for sum in sums {
-        total.add(&sum);
-        let month = ShownMonth(Month::of(sum.month));
-        let result = months.entry(month).or_insert_with(|| MonthResult {
-            month,
-            total: Totals::default(),
-            revenues: Vec::new(),
-            expenses: Vec::new(),
-        });
-        result.total.add(&sum);
-        let side = if sum.is_revenue { &mut result.revenues } else { &mut result.expenses };
-        let Sum { category, cents: amount_cents, entries, .. } = sum;
-        side.push(Line { category, amount_cents, entries });
-    }
-    let (from, to) = (ShownMonth(from), ShownMonth(to));
-    ProfitAndLoss { from, to, total, months: months.into_values().collect() }
 }
 
 /// How full the rooms were.
@@ -332,35 +365,5 @@ mod tests {
         assert!(period("2024-11-30", "").unwrap_err().contains("24 months"));
         assert!(period("2026-12-01", "").unwrap_err().contains("later month"));
         assert!(period("1900-01-01", "2199-12-31").is_err());
-    }
-
-    #[test]
-    fn sums_go_to_their_months_and_add_up() {
-        let sum = |is_revenue, month: &str, category: &str, cents| Sum {
-            is_revenue,
-            month: day(month),
-            category: category.to_owned(),
-            cents,
-            entries: 1,
-        };
-        let sums = vec![
-            sum(false, "2026-10-01", "food", 70),
-            sum(true, "2026-10-01", "rooms", 50),
-            sum(true, "2026-11-01", "bar", 5),
-            sum(true, "2026-11-01", "rooms", 10),
-        ];
-        let found = result(Month::of(day("2026-09-01")), Month::of(day("2026-11-01")), sums);
-        let totals = |revenue_cents, expense_cents| Totals {
-            revenue_cents,
-            expense_cents,
-            profit_cents: revenue_cents - expense_cents,
-        };
-        assert_eq!(found.total, totals(65, 70));
-        let months: Vec<_> = found.months.iter().map(|month| month.total).collect();
-        assert_eq!(months, [totals(50, 70), totals(15, 0)]);
-        let categories = found.months[1].revenues.iter().map(|line| line.category.as_str());
-        assert_eq!(categories.collect::<Vec<_>>(), ["bar", "rooms"]);
-        let json = serde_json::to_value(&found).unwrap();
-        assert_eq!((&json["from"], &json["profit_cents"]), (&"2026-09".into(), &(-5).into()));
     }
 }
