@@ -162,8 +162,8 @@ fn run(role: Role, sizing: Sizing, wal_compression: &str) -> Vec<Setting> {
         // Dirty pages are written before a statement needs their place.
         ("bgwriter_lru_maxpages", text("1000")),
         ("autovacuum", text("on")),
-        ("autovacuum_naptime", text("15s")),
-        // PostgreSQL's own until version 12: with the shorter one of today, a table's turn takes half a processor for seconds.
+        // PostgreSQL's own until version 12: with the shorter one of today, a table's turn takes half a processor for seconds. How
+        // often it comes is left to PostgreSQL: tables that begin empty would be due at every turn, however short.
         ("autovacuum_vacuum_cost_delay", text("20ms")),
         ("hot_standby", text("on")),
         // Feedback would move a replica's long reads into the primary's bloat; reads are short here.
