@@ -8,6 +8,7 @@ use moka::future::Cache;
 
 use super::live::LiveError;
 use super::namespace::{Asker, Cached, Lookup, Namespace};
+use super::together::Together;
 use super::warming::{Warmable, Warming};
 use crate::config::CacheNamespace;
 use crate::db::Freshness;
@@ -44,6 +45,7 @@ pub(super) const FLOORS_MAX: u64 = 100_000;
 pub(crate) struct OrgCache {
     namespace: Namespace<Arc<Fixed<OrgRecord>>>,
     floors: Cache<OrgId, Version>,
+    together: Together<Fixed<OrgRecord>>,
 }
 
 impl OrgCache {
@@ -53,7 +55,8 @@ impl OrgCache {
         warming: Arc<Warming>,
     ) -> Self {
         let floors = Cache::builder().max_capacity(FLOORS_MAX).time_to_live(FLOOR_TTL).build();
-        Self { namespace: Namespace::new(name, settings, warming), floors }
+        let namespace = Namespace::new(name, settings, warming);
+        Self { namespace, floors, together: Together::default() }
     }
 
     /// The record, loaded with `load` when it is not held: from any server first, and from the primary when what is held or
@@ -119,6 +122,10 @@ impl OrgCache {
 
 impl Warmable for OrgCache {
     type Value = Fixed<OrgRecord>;
+
+    fn together(&self) -> &Together<Self::Value> {
+        &self.together
+    }
 
     async fn missing(&self, orgs: &[OrgId]) -> Vec<OrgId> {
         self.namespace.missing(orgs).await

@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use super::namespace::{Asker, Cached, Lookup, Namespace};
 use super::recent::{Outrun, RecentEvents};
+use super::together::Together;
 use super::warming::{Warmable, Warming};
 use crate::config::CacheNamespace;
 use crate::db::Freshness;
@@ -76,6 +77,7 @@ pub(crate) struct LiveCache<L: Live> {
     namespace: Namespace<Arc<Held<L>>>,
     projection: Projection,
     recent: Arc<RecentEvents>,
+    together: Together<Loaded<L>>,
 }
 
 impl<L: Live> LiveCache<L> {
@@ -86,7 +88,8 @@ impl<L: Live> LiveCache<L> {
         (projection, recent): (Projection, Arc<RecentEvents>),
         warming: Arc<Warming>,
     ) -> Self {
-        Self { namespace: Namespace::new(name, settings, warming), projection, recent }
+        let namespace = Namespace::new(name, settings, warming);
+        Self { namespace, projection, recent, together: Together::default() }
     }
 
     /// The projection that it follows.
@@ -161,6 +164,10 @@ impl<L: Live> LiveCache<L> {
 
 impl<L: Live> Warmable for LiveCache<L> {
     type Value = Loaded<L>;
+
+    fn together(&self) -> &Together<Self::Value> {
+        &self.together
+    }
 
     async fn missing(&self, orgs: &[OrgId]) -> Vec<OrgId> {
         self.namespace.missing(orgs).await

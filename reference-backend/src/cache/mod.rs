@@ -14,6 +14,7 @@
 //!
 //! Never here: SQL, HTTP, and any decision about which server to ask.
 
+mod batches;
 mod caches;
 mod cash;
 mod cursor;
@@ -28,8 +29,10 @@ mod recent;
 #[cfg(test)]
 pub(crate) mod samples;
 mod summary;
+mod together;
 mod warming;
 
+pub(crate) use batches::BATCH_MAX;
 pub(crate) use caches::Caches;
 pub(crate) use cash::{Balance, Balances, CashBook, CashView, Position, WINDOW_DAYS, window_start};
 pub(crate) use cursor::Cursor;
@@ -43,4 +46,4 @@ pub(crate) use profit_and_loss::{
 pub(crate) use properties::{PropertyCache, PropertyList};
 pub(crate) use ready::Ready;
 pub(crate) use summary::{All, Summaries, Summary, SummaryView};
-pub(crate) use warming::{BATCH_MAX, Warmable};
+pub(crate) use warming::Warmable;

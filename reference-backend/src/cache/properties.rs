@@ -11,6 +11,7 @@ use moka::future::Cache;
 use super::fixed::{FLOOR_TTL, FLOORS_MAX, Fixed};
 use super::live::LiveError;
 use super::namespace::{Asker, Cached, Lookup, Namespace};
+use super::together::Together;
 use super::warming::{Warmable, Warming};
 use crate::config::CacheNamespace;
 use crate::db::{Freshness, Lsn};
@@ -47,6 +48,7 @@ pub(crate) struct PropertyCache {
     namespace: Namespace<Arc<Fixed<PropertyList>>>,
     /// The last write of this process, by organisation, for longer than any load takes.
     floors: Cache<OrgId, Lsn>,
+    together: Together<Fixed<PropertyList>>,
 }
 
 impl PropertyCache {
@@ -57,6 +59,7 @@ impl PropertyCache {
     ) -> Self {
         Self {
             namespace: Namespace::new(name, settings, warming),
+            together: Together::default(),
             floors: Cache::builder().max_capacity(FLOORS_MAX).time_to_live(FLOOR_TTL).build(),
         }
     }
@@ -173,6 +176,10 @@ impl PropertyCache {
 
 impl Warmable for PropertyCache {
     type Value = Fixed<PropertyList>;
+
+    fn together(&self) -> &Together<Self::Value> {
+        &self.together
+    }
 
     async fn missing(&self, orgs: &[OrgId]) -> Vec<OrgId> {
         self.namespace.missing(orgs).await

@@ -15,23 +15,24 @@ use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
+use futures::StreamExt;
 use metrics::{Counter, counter};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
 
+use super::batches::batches;
 use super::live::LiveError;
+use super::together::Together;
 use crate::config;
 use crate::db::Freshness;
 use crate::domain::OrgId;
-
-/// Most organisations that one statement loads.
-pub(crate) const BATCH_MAX: usize = 64;
 
 /// A cache whose values can be loaded before anybody asks for them.
 pub(crate) trait Warmable: Sync {
     /// What a load finds.
     type Value: Send;
+
+    /// Where misses meet.
+    fn together(&self) -> &Together<Self::Value>;
 
     /// Those of the organisations whose value is not held. Not counted: it is nobody's question.
     fn missing(&self, orgs: &[OrgId]) -> impl Future<Output = Vec<OrgId>> + Send;
@@ -52,7 +53,7 @@ pub(crate) trait Warmable: Sync {
 pub(crate) struct Warming {
     /// Batches.
     at_once: usize,
-    /// How long a batch gathers.
+    /// From one batch to the next, which gathers meanwhile.
     gather: Duration,
     asks: mpsc::Sender<OrgId>,
     /// Locked by [`Warming::run`] for its life.
@@ -124,29 +125,17 @@ impl Warming {
         }
         let asked = self.asked.lock().await;
         let load = &load;
-        stream::unfold(asked, |mut asked| async {
-            let mut batch = Vec::new();
-            asked.recv_many(&mut batch, BATCH_MAX).await;
-            if batch.len() < BATCH_MAX {
-                sleep(self.gather).await;
-            }
-            while batch.len() < BATCH_MAX
-                && let Ok(org) = asked.try_recv()
-            {
-                batch.push(org);
-            }
-            Some((batch, asked))
-        })
-        .for_each_concurrent(self.at_once, |batch| async move {
-            let failed = load(batch.clone()).await.len() as u64;
-            self.outcomes.loaded.increment(batch.len() as u64 - failed);
-            self.outcomes.failed.increment(failed);
-            let mut wanted = self.wanted();
-            batch.iter().for_each(|org| {
-                wanted.remove(org);
-            });
-        })
-        .await;
+        batches(asked, self.gather)
+            .for_each_concurrent(self.at_once, |batch| async move {
+                let failed = load(batch.clone()).await.len() as u64;
+                self.outcomes.loaded.increment(batch.len() as u64 - failed);
+                self.outcomes.failed.increment(failed);
+                let mut wanted = self.wanted();
+                batch.iter().for_each(|org| {
+                    wanted.remove(org);
+                });
+            })
+            .await;
     }
 }
 
@@ -175,8 +164,10 @@ mod tests {
 
     use tokio::sync::Semaphore;
     use tokio::task::JoinHandle;
+    use tokio::time::sleep;
 
     use super::*;
+    use crate::cache::BATCH_MAX;
 
     const GATHER: Duration = Duration::from_millis(10);
 
@@ -253,16 +244,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn those_that_are_wanted_together_are_loaded_together() {
         let rig = Rig::new(1, 100);
-        let running = rig.start();
         rig.ask(20..22);
-        sleep(GATHER / 2).await;
-        rig.ask(22..23);
+        let running = rig.start();
         rig.settle().await;
-        assert_eq!(rig.begun(), [[20, 21, 22]]);
-        rig.ask(100..100 + BATCH_MAX as i64 + 1);
+        assert_eq!(rig.begun(), [[20, 21]]);
+        rig.ask(22..23 + BATCH_MAX as i64);
         rig.end(3).await;
-        assert_eq!(rig.begun().iter().map(Vec::len).collect::<Vec<_>>(), [3, BATCH_MAX, 1]);
-        assert_eq!(rig.counted(), [3 + BATCH_MAX as u64 + 1, 0, 0]);
+        assert_eq!(rig.begun().iter().map(Vec::len).collect::<Vec<_>>(), [2, BATCH_MAX, 1]);
+        assert_eq!(rig.counted(), [2 + BATCH_MAX as u64 + 1, 0, 0]);
         running.abort();
     }
 

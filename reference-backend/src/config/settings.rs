@@ -215,9 +215,11 @@ pub struct Cache {
     pub first_pages: CacheNamespace,
     /// Events per shard and projection kept to bring loaded values up to date.
     pub recent_events: usize,
+    /// From one batch of misses to the next.
+    pub miss_gather_ms: Millis,
     /// Batches of organisations warmed at once after a first miss; 0 warms none.
     pub warm_at_once: usize,
-    /// How long a batch gathers.
+    /// From one batch of them to the next.
     pub warm_gather_ms: Millis,
     /// Organisations that may wait to be warmed.
     pub warm_queue: usize,

@@ -103,6 +103,8 @@ pub async fn serve(
         let snapshots = snapshots::follow(app.databases.clone(), events, settings, closing.clone());
         upkeep.spawn(snapshots);
     }
+    let together = services::load_together(Arc::clone(&app));
+    upkeep.spawn(closing.clone().run_until_cancelled_owned(together));
     let warm = services::warm(Arc::clone(&app), hosted.to_vec(), config.cache.warm_first_pages);
     upkeep.spawn(closing.clone().run_until_cancelled_owned(warm));
     let (first_pages, at_once) = (config.cache.warm_first_pages, config.cache.warm_at_once);

@@ -1,7 +1,9 @@
 //! How values that are kept in memory are loaded. A service says what it asks and what it makes of the rows; what is the same
-//! for all of them is here: one organisation for a request, many with one statement for [`warm`](super::warm).
+//! for all of them is here: one organisation for a request, many with one statement for [`warm`](super::warm), and
+//! for requests that miss at the same time.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use sqlx::FromRow;
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
@@ -47,14 +49,43 @@ pub(super) trait Statement: Sized + Send + Sync {
     ) -> HashMap<OrgId, Self::Value>;
 }
 
-/// An organisation's value.
+/// An organisation's value. Where any server will do, it is found with those of others that are missed at the same time.
 pub(super) async fn one<S: Statement>(
     app: &App,
     org: OrgId,
     freshness: Freshness,
 ) -> sqlx::Result<S::Value> {
+    if freshness == Freshness::Any
+        && let Some(found) = S::cache(app).together().ask(org).await
+    {
+        return Ok(found);
+    }
     let mut found = many::<S>(app, &[org], freshness).await?;
     found.remove(&org).ok_or(sqlx::Error::RowNotFound)
+}
+
+/// Loads what requests miss, each kind with one statement for as many as ask at the same time, until dropped.
+pub(crate) async fn load_together(app: Arc<App>) {
+    tokio::join!(
+        together::<super::properties::Lists>(&app),
+        together::<super::cash::Books>(&app),
+        together::<super::orgs::Records>(&app),
+        together::<super::read_models::Totals>(&app),
+        together::<super::reports::AllResults>(&app),
+    );
+}
+
+async fn together<S: Statement>(app: &App) {
+    let pause = app.config.cache.miss_gather_ms.duration();
+    let load = async |orgs: Vec<OrgId>| match many::<S>(app, &orgs, Freshness::Any).await {
+        Ok(found) => found,
+        Err(error) => {
+            // Each asks alone then, and is told what is wrong with its own.
+            tracing::debug!(%error, orgs = orgs.len(), "organisations could not be loaded together");
+            HashMap::new()
+        }
+    };
+    S::cache(app).together().run(pause, load).await;
 }
 
 /// The values of organisations, with one statement.

@@ -38,6 +38,7 @@ mod warm;
 
 pub(crate) use day_close::begin_night;
 pub use day_close::{CloseError, Night, audit_all};
+pub(crate) use load::load_together;
 pub(crate) use org_changes::follow_org_changes;
 pub use service::{Service, UnknownService};
 pub(crate) use warm::{warm, warm_listed};

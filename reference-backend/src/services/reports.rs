@@ -85,7 +85,7 @@ impl SumRow {
 
 /// A row of [`RESULTS`], or nothing where the left join found none.
 #[derive(Debug, FromRow)]
-struct ResultRow {
+pub(super) struct ResultRow {
     property_id: Option<Uuid>,
     is_revenue: Option<bool>,
     month: Option<NaiveDate>,
@@ -134,7 +134,7 @@ const RESULTS: &str = concat!(
 );
 
 /// The sums of organisations, from a month on.
-struct AllResults {
+pub(super) struct AllResults {
     from: Month,
 }
 
