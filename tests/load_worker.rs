@@ -10,11 +10,17 @@ use std::time::{Duration, Instant};
 use load_support::{Server, drive, operation, plan, scenario};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use plimsoll::archive::{Distribution, LoadRecord, OperationSecond, Outcome, WorkerEnd};
-use plimsoll::load::{Auth, DriveEvent, Order, Reins, Schedule, Shard};
+use plimsoll::archive::{
+    Distribution, LedgerEntry, LoadRecord, OperationSecond, Outcome, WorkerEnd,
+};
+use plimsoll::load::{Auth, DriveEvent, Driven, Order, Reins, Schedule, Shard};
 use plimsoll::scenario::Arrivals;
 use plimsoll::units::Micros;
 use tokio_util::sync::CancellationToken;
+
+fn ledger(driven: &Driven) -> Vec<LedgerEntry> {
+    driven.ledger.iter().map(Result::unwrap).collect()
+}
 
 /// All seconds of one operation, summed.
 fn sum(record: &LoadRecord, operation: usize) -> OperationSecond {
@@ -73,10 +79,11 @@ async fn worker_server_and_goose_count_alike() {
     assert_eq!(writes.ok, server.count("/event"));
     assert_eq!(driven.record.goose.map(|g| g.failed), Some(0));
 
-    let told: BTreeSet<String> = driven.ledger.iter().map(|e| e.command.to_string()).collect();
+    let told: BTreeSet<String> =
+        ledger(&driven).into_iter().map(|e| e.command.to_string()).collect();
     assert_eq!(told, server.keys(), "the ledger holds what the server was asked for");
-    assert_eq!(driven.ledger.len() as u64, writes.ok);
-    assert!(driven.ledger.iter().all(|entry| entry.outcome == Outcome::Acknowledged));
+    assert_eq!(driven.ledger.len(), writes.ok);
+    assert!(ledger(&driven).into_iter().all(|entry| entry.outcome == Outcome::Acknowledged));
     let acknowledged: u64 = driven.record.seconds.iter().map(|s| s.acknowledged).sum();
     assert_eq!(acknowledged, writes.ok);
 
@@ -223,7 +230,7 @@ async fn the_ledger_tells_refused_from_unknown() {
         *operation = load_support::operation(path, 10.0).posting_events();
     }
     let (driven, _) = drive(&plan(scenario, &server.url)).await;
-    let told = |outcome| driven.ledger.iter().filter(|e| e.outcome == outcome).count();
+    let told = |outcome| ledger(&driven).into_iter().filter(|e| e.outcome == outcome).count();
     assert_eq!([Outcome::Acknowledged, Outcome::Refused, Outcome::Unknown].map(told), [10, 10, 20]);
 }
 
@@ -313,7 +320,7 @@ async fn a_load_that_is_stopped_ends_with_a_second_and_accounts_for_all_of_it() 
     assert_eq!(all.intended, 100 * axis as u64, "evenly spaced, whole seconds");
     let goose = driven.record.goose.unwrap();
     assert_eq!(goose.ok + goose.failed, all.sent);
-    assert_eq!(driven.ledger.len() as u64, all.sent, "what was told of each command is kept");
+    assert_eq!(driven.ledger.len(), all.sent, "what was told of each command is kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]

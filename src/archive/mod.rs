@@ -15,7 +15,7 @@ mod timeline;
 
 pub use distribution::{Distribution, HIGHEST_US, new_histogram};
 pub use hlog::{HlogError, restore_hlog, write_hlog};
-pub use ledger::{Ledger, LedgerEntry, Outcome};
+pub use ledger::{Ledger, LedgerEntries, LedgerEntry, Outcome};
 pub use manifest::Damage;
 pub use record::{
     AuditCheck, AuditState, Environment, FAILURES_MAX, Failure, GooseCount, Incident, LoadRecord,

@@ -18,6 +18,9 @@ pub(super) enum AuditError {
         #[source]
         source: sqlx::Error,
     },
+    /// What the client was told could not be read again.
+    #[error("read the ledger: {0}")]
+    Ledger(#[source] std::io::Error),
     /// No answer in time.
     #[error("no answer within {seconds} s")]
     TimeOut { seconds: u64 },

@@ -4,7 +4,7 @@ use sqlx::postgres::PgConnection;
 
 use super::error::AuditError;
 use super::server::execute;
-use crate::archive::{LedgerEntry, Outcome};
+use crate::archive::{LedgerEntries, LedgerEntry};
 use crate::postgres::copy_format;
 
 /// Bytes sent at a time.
@@ -14,7 +14,7 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// 3 = unknown.
 pub(super) async fn load(
     connection: &mut PgConnection,
-    ledger: &[LedgerEntry],
+    ledger: &LedgerEntries,
 ) -> Result<(), AuditError> {
     let act = "load the ledger";
     let during = || AuditError::during(act);
@@ -25,8 +25,8 @@ pub(super) async fn load(
         .await
         .map_err(during())?;
     let mut bytes = copy_format::HEADER.to_vec();
-    for entry in ledger {
-        encode(entry, &mut bytes);
+    for entry in ledger.iter() {
+        encode(&entry.map_err(AuditError::Ledger)?, &mut bytes);
         if bytes.len() >= CHUNK_BYTES {
             copy.send(bytes.as_slice()).await.map_err(during())?;
             bytes.clear();
@@ -39,11 +39,7 @@ pub(super) async fn load(
 }
 
 fn encode(entry: &LedgerEntry, bytes: &mut Vec<u8>) {
-    let outcome: i16 = match entry.outcome {
-        Outcome::Acknowledged => 1,
-        Outcome::Refused => 2,
-        Outcome::Unknown => 3,
-    };
+    let outcome = i16::from(entry.outcome.code());
     copy_format::begin_row(3, bytes);
     copy_format::field(entry.command.uuid().as_bytes(), bytes);
     copy_format::field(&entry.org.as_i64().to_be_bytes(), bytes);

@@ -6,7 +6,7 @@ use super::error::AuditError;
 use super::law::Law;
 use super::ledger;
 use super::server::{connect, execute};
-use crate::archive::LedgerEntry;
+use crate::archive::LedgerEntries;
 use crate::postgres::database::EVENT_STORE;
 use crate::scenario::PostgresEndpoint;
 
@@ -162,7 +162,7 @@ pub(super) const REPLAYED_TABLE: &str = "
 /// Connects and brings the ledger.
 pub(super) async fn prepare(
     primary: &PostgresEndpoint,
-    entries: &[LedgerEntry],
+    entries: &LedgerEntries,
 ) -> Result<PgConnection, AuditError> {
     let mut connection = connect(primary, EVENT_STORE).await?;
     ledger::load(&mut connection, entries).await?;

@@ -10,7 +10,7 @@ use super::frame::WorkerPlan;
 use super::schedule::Schedule;
 use super::tally::{OperationTally, Tally, second_of};
 use crate::archive::{
-    FAILURES_MAX, Failure, GooseCount, LedgerEntry, LoadRecord, LoadSecond, OperationRecord,
+    FAILURES_MAX, Failure, GooseCount, LedgerEntries, LoadRecord, LoadSecond, OperationRecord,
     OperationSecond, RarerFailures, WorkerEnd,
 };
 
@@ -23,7 +23,7 @@ pub struct Driven {
     /// What was offered, sent and answered.
     pub record: LoadRecord,
     /// What the client was told about each command.
-    pub ledger: Vec<LedgerEntry>,
+    pub ledger: LedgerEntries,
 }
 
 impl Driven {
@@ -37,7 +37,7 @@ impl Driven {
 #[derive(Debug)]
 pub(crate) struct Account {
     record: LoadRecord,
-    ledger: Vec<LedgerEntry>,
+    ledger: LedgerEntries,
     /// By operation and reason.
     failures: BTreeMap<(usize, String), Failure>,
     namespace: Uuid,
@@ -75,7 +75,7 @@ impl Account {
         let namespace = plan.run.namespace();
         Self {
             record,
-            ledger: Vec::new(),
+            ledger: LedgerEntries::default(),
             failures: BTreeMap::new(),
             namespace,
             intended,
@@ -84,7 +84,7 @@ impl Account {
         }
     }
 
-    /// Adds what the worker told; an error, and nothing added, when it cannot be true.
+    /// Adds what the worker told; an error when it cannot be true, and then nothing is added, or when it cannot be kept.
     pub(crate) fn add(&mut self, tally: &Tally) -> Result<(), String> {
         self.check(tally)?;
         for part in &tally.operations {
@@ -98,7 +98,9 @@ impl Account {
             }
             absorb_clock(&mut seconds[part.second], &part.counts);
         }
-        self.ledger.extend(tally.told.iter().map(|told| told.entry(self.namespace)));
+        let told = tally.told.iter().map(|told| told.entry(self.namespace));
+        let kept = self.ledger.add(told).and_then(|()| self.ledger.flush());
+        kept.map_err(|error| format!("what could not be written down: {error}"))?;
         self.told += tally.arrivals();
         Ok(())
     }

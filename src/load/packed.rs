@@ -17,11 +17,7 @@ pub(crate) fn serialize<S: Serializer>(told: &[Told], serializer: S) -> Result<S
     for line in told {
         bytes.extend_from_slice(&line.arrival.to_le_bytes());
         bytes.extend_from_slice(&line.org.index().to_le_bytes());
-        bytes.push(match line.outcome {
-            Outcome::Acknowledged => 0,
-            Outcome::Refused => 1,
-            Outcome::Unknown => 2,
-        });
+        bytes.push(line.outcome.code());
     }
     serializer.serialize_str(&STANDARD.encode(bytes))
 }
@@ -42,13 +38,8 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
 
 fn unpack(line: &[u8; WIDTH]) -> Option<Told> {
     let (arrival, rest) = line.split_first_chunk::<8>()?;
-    let (org, outcome) = rest.split_first_chunk::<8>()?;
-    let outcome = match outcome {
-        [0] => Outcome::Acknowledged,
-        [1] => Outcome::Refused,
-        [2] => Outcome::Unknown,
-        _ => return None,
-    };
+    let (org, [outcome]) = rest.split_first_chunk::<8>()? else { return None };
+    let outcome = Outcome::from_code(*outcome)?;
     let org = OrgId::from_index(u64::from_le_bytes(*org));
     Some(Told { arrival: u64::from_le_bytes(*arrival), org, outcome })
 }

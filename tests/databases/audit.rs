@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use plimsoll::archive::{AuditCheck, AuditState, Ledger, LedgerEntry, Outcome};
+use plimsoll::archive::{AuditCheck, AuditState, Ledger, LedgerEntries, LedgerEntry, Outcome};
 use plimsoll::audit::audit;
 use plimsoll::ids::{CommandId, OrgId};
 use plimsoll::scenario::{LiveTarget, PostgresEndpoint};
@@ -42,7 +42,8 @@ fn target(postgres: Vec<PostgresEndpoint>) -> LiveTarget {
 }
 
 async fn audited(servers: Vec<PostgresEndpoint>, ledger: &[LedgerEntry]) -> Vec<AuditCheck> {
-    let ledger = Ledger { entries: ledger.to_vec(), whole: true };
+    let ledger =
+        Ledger { entries: LedgerEntries::of(ledger.iter().copied()).unwrap(), whole: true };
     audit(&target(servers), &ledger, Duration::from_millis(500)).await
 }
 
@@ -276,7 +277,7 @@ async fn the_ledger_decides_what_may_be_in_the_store() {
     assert_eq!(named(&checks, AuditState::Red), [ACKNOWLEDGED, FOREIGN]);
 
     // What a lost worker had sent nobody knows; what it had been told still counts.
-    let torn = Ledger { entries: ledger, whole: false };
+    let torn = Ledger { entries: LedgerEntries::of(ledger).unwrap(), whole: false };
     let checks = audit(&target(servers()), &torn, Duration::from_millis(500)).await;
     assert_eq!(named(&checks, AuditState::Red), [ACKNOWLEDGED]);
     assert_eq!(named(&checks, AuditState::Grey), [FOREIGN]);

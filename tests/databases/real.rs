@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::Days;
 use futures::future::{BoxFuture, ready};
-use plimsoll::archive::{AuditState, Ledger, LedgerEntry, Outcome};
+use plimsoll::archive::{AuditState, Ledger, LedgerEntries, LedgerEntry, Outcome};
 use plimsoll::audit::audit;
 use plimsoll::ids::{CommandId, RunId};
 use plimsoll::population::Population;
@@ -84,8 +84,12 @@ async fn the_reference_backend_passes_its_audit_while_it_runs() {
         postgres: vec![cluster.endpoint()],
         processes: Vec::new(),
     };
-    let checks =
-        audit(&target, &Ledger { entries: ledger, whole: true }, Duration::from_secs(20)).await;
+    let checks = audit(
+        &target,
+        &Ledger { entries: LedgerEntries::of(ledger).unwrap(), whole: true },
+        Duration::from_secs(20),
+    )
+    .await;
     assert!(checks.iter().all(|check| check.state == AuditState::Green), "{checks:#?}");
     assert_eq!(checks[1].count, COMMANDS);
     store.stop().await;
