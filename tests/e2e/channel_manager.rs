@@ -89,7 +89,8 @@ fn it_is_called_by_the_process_that_hosts_the_service_and_watched() {
     assert!(pushed > 20, "answered with an exchange that was made: {pushed}");
     // Pulls are made by schedule: a run across their minute counts those as well.
     let made = series(&place, "backend_ota_exchanges_total");
-    let done = |(labels, _): &&(Value, f64)| labels["kind"] == "push" && labels["outcome"] == "done";
+    let done =
+        |(labels, _): &&(Value, f64)| labels["kind"] == "push" && labels["outcome"] == "done";
     let (labels, count) = made.iter().find(done).unwrap_or_else(|| panic!("{made:?}"));
     assert_eq!(labels["process"], "backend-3", "by its process");
     assert!(*count >= pushed as f64, "{count} of {pushed}");
