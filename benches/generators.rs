@@ -108,7 +108,9 @@ fn goose(url: &str, rate: u64) -> Result<Done, String> {
     let program = std::env::current_exe().unwrap().into();
     let (output, _) = run(program, &[BARE_GOOSE.into(), url.into(), rate.to_string()])?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let figures: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    // Goose itself says things first ("All 256 users launched."); ours is the last line.
+    let ours = text.lines().last().unwrap_or_default();
+    let figures: Vec<f64> = ours.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let [requests, cpu_us] = figures[..] else { return Err(format!("goose said {text:?}")) };
     Ok(Done { requests: requests as u64, cpu_us, details: Vec::new() })
 }
